@@ -1,0 +1,1 @@
+"""The gateware of Systolith: a parametric systolic accelerator in Amaranth, and its instruction set."""

@@ -1,0 +1,1 @@
+"""Arithmetic: multiplier and its twins, requantizer."""

@@ -1,0 +1,1 @@
+"""Fetch, queues, semaphores, sequencers, counters."""

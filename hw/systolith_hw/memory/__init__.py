@@ -1,0 +1,1 @@
+"""Scratchpads, accumulator, AXI4 DMA."""

@@ -1,0 +1,1 @@
+"""The vector path: accumulator read-out to scratchpad."""

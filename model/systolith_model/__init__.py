@@ -1,0 +1,1 @@
+"""The models of Systolith: what is computed, never when."""

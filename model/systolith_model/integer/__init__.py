@@ -1,0 +1,1 @@
+"""The integer contract in torch: every operation the core does, exact."""

@@ -1,0 +1,1 @@
+"""Post-training quantization: formats, calibration, its effect on quality."""

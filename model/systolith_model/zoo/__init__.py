@@ -1,0 +1,1 @@
+"""Model configurations by name, each figure with its source."""

@@ -1,0 +1,1 @@
+"""Graph to tiles to Program."""

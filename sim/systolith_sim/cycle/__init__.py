@@ -1,0 +1,1 @@
+"""The core in SimPy, cycle for cycle."""

@@ -1,0 +1,1 @@
+"""Machines as data files, and the kernel cost models that read them."""
