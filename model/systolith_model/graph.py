@@ -31,7 +31,8 @@ class Tensor:
         if not self.shape or any(size < 1 for size in self.shape):
             raise ValueError(f"shape of tensor {self.name!r} must be sizes >= 1, not {self.shape}")
         if self.format not in BITS:
-            raise ValueError(f"format of tensor {self.name!r} must be one of {', '.join(BITS)}, not {self.format!r}")
+            allowed = ", ".join(BITS)
+            raise ValueError(f"format of tensor {self.name!r} must be one of {allowed}, not {self.format!r}")
 
     @property
     def elements(self) -> int:
@@ -49,7 +50,8 @@ class Operation:
     """One operation.
 
     matmul : inputs (a, w) of shapes (..., M, K) and (K, N), or (..., K, N) where both are activations.
-    attention : inputs (q, k, v) of shapes (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, D); attribute ``causal``.
+    attention : inputs (q, k, v) of shapes (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, D);
+        attribute ``causal``.
     norm, rope, elementwise : read each input once, write the output once; attribute ``flops_per_element``.
     embedding : inputs (tokens, table); gathers one row a token.
 
@@ -76,7 +78,7 @@ class Graph:
         for operation in self.operations:
             for name in (*operation.inputs, *operation.outputs):
                 if name not in self.tensors:
-                    raise ValueError(f"operation {operation.name!r} names tensor {name!r}, which the graph lacks")
+                    raise ValueError(f"operation {operation.name!r} names unknown tensor {name!r}")
             if operation.kind == "matmul":
                 matmul_shape(self, operation)
 
