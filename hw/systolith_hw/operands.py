@@ -31,10 +31,10 @@ def local_bytes(core: CoreConfig) -> Mapping[Memory, int]:
 
 
 def operand_rules(core: CoreConfig) -> Mapping[Opcode, Mapping[str, Operand]]:
-    """The rules of every field that has one beyond its bits; ``most`` bounds the field itself, not a block's end.
+    """The rules of every field that has one beyond its bits; ``most`` bounds the field, not a block's end.
 
-    The ``local_address`` of a load depends on its memory: there ``most`` is that of the largest memory, and
-    ``local_bytes`` has the bound of each.
+    The bound of a load's ``local_address`` depends on its memory: ``most`` is that of the largest memory, and
+    ``local_bytes`` has each.
 
     >>> operand_rules(CoreConfig(rows=8, cols=8))[Opcode.MATMUL]["data_address"]
     Operand(multiple=8, most=32760)
