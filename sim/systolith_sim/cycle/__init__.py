@@ -1,1 +1,25 @@
-"""The core in SimPy, cycle for cycle."""
+"""The core in SimPy, cycle for cycle: instructions and memory transfers are events, everything inside is a formula."""
+
+from systolith_sim.cycle.accesses import Accesses
+from systolith_sim.cycle.model import simulate
+from systolith_sim.cycle.port import RandomStalls
+from systolith_sim.cycle.result import (
+    CycleResult,
+    DeadlockError,
+    InstructionTimes,
+    SemaphoreOverflowError,
+    Timeline,
+    TransferTimes,
+)
+
+__all__ = [
+    "Accesses",
+    "CycleResult",
+    "DeadlockError",
+    "InstructionTimes",
+    "RandomStalls",
+    "SemaphoreOverflowError",
+    "Timeline",
+    "TransferTimes",
+    "simulate",
+]

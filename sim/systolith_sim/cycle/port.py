@@ -1,0 +1,95 @@
+"""The memory port: the arbiter and the memory behind it, where the core's three requesters meet.
+
+A request is a SimPy event at the cycle in which it becomes visible. The arbiter serves the request that has been
+visible longest (T13), so SimPy's event queue, with the requester as the priority among equal cycles, is the order
+of service, and each transfer is one event.
+"""
+
+from dataclasses import dataclass
+
+from simpy import Environment, Event
+from simpy.events import EventPriority
+
+from systolith_hw.timing import GRANT_DELAY, MemoryTiming
+from systolith_sim.cycle.decode import Run
+from systolith_sim.cycle.result import TransferTimes
+
+FETCH, LOAD, STORE = (EventPriority(rank) for rank in (2, 3, 4))
+"""Requesters: SimPy's priority among requests of one cycle (T13), below that of its own events."""
+_NAMES = {FETCH: "fetch", LOAD: "load", STORE: "store"}
+
+
+class Request(Event):
+    """A transfer asked for; its value is (last burst's acceptance, last beat at the port, last response at the port).
+
+    All three may lie after the environment's clock: they are known as soon as the transfer's turn is.
+    """
+
+    def __init__(self, port: "Port", requester: EventPriority, visible: int, run: Run) -> None:
+        now = port.env.now
+        # What follows from a transfer is later than it, so nothing is requested in a past already served.
+        assert visible > now
+        super().__init__(port.env)
+        assert self.callbacks is not None
+        self.callbacks.append(port.serve)
+        self.requester, self.run = requester, run
+        self._ok, self._value = True, None
+        port.env.schedule(self, requester, visible - now)
+
+    def served(self, last: int, end: int, response: int) -> None:
+        """Give the value to those who wait."""
+        self._value = (last, end, response)
+
+
+class Port:
+    """Arbiter (T13) and deterministic memory (M4 to M6): two integers."""
+
+    def __init__(self, env: Environment, memory: MemoryTiming, *, log: bool) -> None:
+        self.env = env
+        self.transfers: list[TransferTimes] | None = [] if log else None
+        self._memory = memory
+        self._free = 1
+        """The arbiter may choose from this cycle on."""
+        self._busy_until = 0
+
+    def request(self, requester: EventPriority, visible: int, run: Run) -> Request:
+        """Ask for a transfer; ``visible`` is the cycle in which the arbiter sees it."""
+        return Request(self, requester, visible, run)
+
+    def serve(self, event: Event) -> None:
+        """A request becomes visible: its turn and all that follows from it, since nobody can overtake it any more."""
+        assert isinstance(event, Request)
+        run, memory, now = event.run, self._memory, int(self.env.now)
+        address = max(self._free, now) + GRANT_DELAY  # T13
+        accept = max(address, self._busy_until)  # M4
+        last = accept + run.last
+        self._busy_until = accept + run.occupied
+        if event.requester == STORE:
+            end = last + run.last_beats  # M6
+            event.served(last, end, end + memory.write_latency)
+            self._free = end + 1
+        else:
+            end = last + memory.latency + run.last_beats - 1  # M5
+            event.served(last, end, end)
+            self._free = last + 1
+        if self.transfers is not None:
+            self.transfers.append(TransferTimes(_NAMES[event.requester], now, accept, end))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomStalls:
+    """Mean waits of the random memory (M8), cycles; what the model's estimate knows of it."""
+
+    address: float = 0.0
+    """Until an address on the port is accepted."""
+    read_beat: float = 0.0
+    """Before each read beat, beyond the cycle that it takes."""
+    write_beat: float = 0.0
+    """Before each write beat is taken, beyond the cycle that it takes."""
+    response: float = 0.0
+    """Before a write response."""
+
+    def __post_init__(self) -> None:
+        for name in ("address", "read_beat", "write_beat", "response"):
+            if not 0 <= getattr(self, name) < 1 << 20:
+                raise ValueError(f"{name} must be in 0..{(1 << 20) - 1}, not {getattr(self, name)}")
