@@ -66,7 +66,7 @@ class Fault(IntEnum):
     BUS_READ_ERROR = 7
     BUS_WRITE_ERROR = 8
     BUS_FETCH_ERROR = 9
-    """The first instruction of the chunk is named."""
+    """The instruction of which a beat could not be read is named."""
 
 
 FAULT_QUEUES = (*QUEUES, "fetch")

@@ -1,0 +1,44 @@
+"""Cycle counters: the total, and per queue busy and each stall cause (timing, rule T6)."""
+
+from amaranth import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from systolith_hw.isa import QUEUES, STALL_CAUSES
+
+COUNTERS = tuple((queue, cause) for queue in QUEUES for cause in ("busy", *STALL_CAUSES))
+"""What each counter counts, in order."""
+
+
+class Counters(wiring.Component):
+    """32-bit counters that stand still unless ``run``.
+
+    Members
+    -------
+    clear : In(1), all to 0.
+    run : In(1), count this cycle.
+    events : In, bit per counter in the order of ``COUNTERS``.
+    cycles : Out(32), cycles counted.
+    counts : Out(ArrayLayout(32, len(COUNTERS))).
+    """
+
+    clear: In(1)
+    run: In(1)
+    events: In(len(COUNTERS))
+    cycles: Out(32)
+    counts: Out(data.ArrayLayout(32, len(COUNTERS)))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        counts = [Signal(32, name="_".join(names)) for names in COUNTERS]
+        for number, count in enumerate(counts):
+            m.d.comb += self.counts[number].eq(count)
+            with m.If(self.clear):
+                m.d.sync += count.eq(0)
+            with m.Elif(self.run & self.events[number]):
+                m.d.sync += count.eq(count + 1)
+        with m.If(self.clear):
+            m.d.sync += self.cycles.eq(0)
+        with m.Elif(self.run):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+        return m

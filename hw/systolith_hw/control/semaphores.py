@@ -1,0 +1,48 @@
+"""Counting semaphores between the queues."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from systolith_hw.config import SEMAPHORES_PER_QUEUE
+from systolith_hw.isa import QUEUES
+
+SEMAPHORE_BITS = 8
+"""Bits of a count; raising a full one is a fault."""
+
+
+class Semaphores(wiring.Component):
+    """Sixteen counts; number 4 * queue + i is raised by that queue alone and lowered by at most one queue.
+
+    Members
+    -------
+    clear : In(1), all counts to 0.
+    post : In(16), raise; visible in the next cycle.
+    lower : In(16), lower; only what is up.
+    up : Out(16), the count is not 0.
+    overflow : Out(4), a queue raised a full count.
+    """
+
+    def __init__(self) -> None:
+        count = len(QUEUES) * SEMAPHORES_PER_QUEUE
+        super().__init__({"clear": In(1), "post": In(count), "lower": In(count), "up": Out(count),
+                          "overflow": Out(len(QUEUES))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        counts = Signal(data.ArrayLayout(SEMAPHORE_BITS, len(self.post)))
+        full = []
+        for number in range(len(self.post)):
+            count = counts[number]
+            m.d.comb += self.up[number].eq(count.any())
+            with m.If(self.clear):
+                m.d.sync += count.eq(0)
+            with m.Elif(self.post[number] & ~self.lower[number]):
+                m.d.sync += count.eq(count + 1)
+            with m.Elif(~self.post[number] & self.lower[number]):
+                m.d.sync += count.eq(count - 1)
+            full.append(self.post[number] & ~self.lower[number] & count.all())
+        for queue in range(len(QUEUES)):
+            own = full[queue * SEMAPHORES_PER_QUEUE:(queue + 1) * SEMAPHORES_PER_QUEUE]
+            m.d.comb += self.overflow[queue].eq(Cat(*own).any())
+        return m
