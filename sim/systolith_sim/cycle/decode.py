@@ -28,14 +28,20 @@ def semaphore_name(semaphore: int) -> str:
 
 
 class Run:
-    """A transfer's bursts in the deterministic memory, relative to the first acceptance (M4)."""
+    """A transfer's bursts in the deterministic memory, relative to the first acceptance (M4).
+
+    The next address of a write is on the port in the cycle after the last beat of the burst before, so that
+    without overhead a cycle passes between two bursts of a write; that of a read waits there already.
+    """
 
     __slots__ = ("beats", "bursts", "last", "last_beats", "occupied")
 
-    def __init__(self, transfer: Transfer, overhead: int) -> None:
+    def __init__(self, transfer: Transfer, overhead: int, *, write: bool = False) -> None:
         self.beats, self.bursts, self.last_beats = transfer.beats, transfer.bursts, transfer.last_beats
-        self.occupied = transfer.beats + overhead * transfer.bursts
-        self.last = self.occupied - transfer.last_beats - overhead
+        between = max(overhead, 1) if write else overhead
+        self.last = transfer.beats - transfer.last_beats + between * (transfer.bursts - 1)
+        """From the first acceptance to that of the last burst."""
+        self.occupied = self.last + transfer.last_beats + overhead
 
 
 class Op:
@@ -112,7 +118,8 @@ class Decoder:
                 raise ValueError(f"{name} of a {i.queue} must be a multiple of port_bytes = {port}, not {value}")
         found = transfers(self._core, dram_address=i.dram_address, dram_stride=i.dram_stride,
                           rows=i.rows, row_bytes=i.row_bytes)
-        return tuple(Run(transfer, self._memory.burst_overhead) for transfer in found)
+        overhead, write = self._memory.burst_overhead, isinstance(i, Store)
+        return tuple(Run(transfer, overhead, write=write) for transfer in found)
 
 
 def consumers(queues: list[list[Op]]) -> list[int]:

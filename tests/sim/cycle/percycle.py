@@ -143,6 +143,7 @@ class PerCycleCore:
         self.counters = {queue: dict.fromkeys(("busy", *STALL_CAUSES), 0) for queue in QUEUES}
         self.starts: dict[int, int] = {}
         self.dones: dict[int, int] = {}
+        self.accepted: list[tuple[str, int]] = []  # every burst: owner and cycle
         self.moved = 0
         self.trace: list[str] = []
 
@@ -227,6 +228,7 @@ class PerCycleCore:
         if self.owner and getattr(self, self.owner).state == "address" and memory.accepts():
             accepted = self.owner
             memory.accept(now, accepted, self._burst(accepted))
+            self.accepted.append((accepted, now))
             self._say(accepted, "burst accepted")
         read, write, response = memory.read_beat(now), memory.write_beat(now), memory.response(now)
         if granted:

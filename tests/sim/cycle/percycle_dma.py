@@ -168,7 +168,6 @@ class StoreUnit:
         self.turnaround = 0
         self.state = "request"
         self.left: list[int] = []  # bursts whose address has not been accepted
-        self.unfinished = 0  # bursts of the buffer that still have write beats to come
         self.in_flight = 0
         self.unanswered: deque[bool] = deque()
         self.answered = False
@@ -218,14 +217,13 @@ class StoreUnit:
         self.turnaround = max(0, self.turnaround - 1)
         if granted:
             self.state, self.left = "address", list(self.buffered[0].bursts)
-            self.unfinished = len(self.left)
         if accepted:
             self.left.pop(0)
             self.unanswered.append(not self.left and self.buffered[0].last)
-            self.state = "address" if self.left else "data"
+            self.state = "data"
         if burst_end:
-            self.unfinished -= 1
-            if not self.unfinished:
+            self.state = "address"
+            if not self.left:
                 self.state, self.turnaround = "request", 2 if self.buffered.popleft().last else 0
                 self.buffers_free += 1
                 return True

@@ -18,12 +18,12 @@ MOST_WAITING = 200
 def random_core(random: Random) -> CoreConfig:
     """A small core of any shape, with every field that times depend on."""
     rows, cols = random.randint(1, 9), random.randint(1, 9)
-    port = 1 << random.randint(0, 5)
+    port, fetch = 1 << random.randint(0, 5), 1 << random.randint(0, 4)
     return CoreConfig(
         rows=rows, cols=cols, weight_rows_per_cycle=random.randint(1, rows), port_bytes=port,
         data_bytes=1 << 16, weight_bytes=1 << 16, acc_rows=64, requant_lanes=random.randint(1, cols),
         multiplier_latency=random.randint(3, 8), memory_latency=random.randint(2, 4),
-        queue_depth=1 << random.randint(1, 4), fetch_instructions=1 << random.randint(0, 3),
+        queue_depth=1 << random.randint(1, 4), fetch_instructions=min(fetch, 8 * port),
         dma_depth=1 << random.randint(1, 3),
     )
 

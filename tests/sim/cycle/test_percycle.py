@@ -22,6 +22,10 @@ def compare(core: CoreConfig, program: list[Instruction], memory: MemoryTiming) 
     for times in result.timeline.instructions:
         expected = reference.starts[times.index], reference.dones[times.index]
         assert (times.start, times.done) == expected, f"{times} {core=} {memory=} {program=}"
+    transfers = [(times.requester, times.accept) for times in result.timeline.transfers]
+    bursts = iter(reference.accepted)
+    # Each transfer's first burst, in order; the bursts between are the rest of the transfer.
+    assert all(any(burst == transfer for burst in bursts) for transfer in transfers), f"{core=} {memory=} {program=}"
     assert (result.cycles, result.counters) == (cycles, reference.counters), f"{core=} {memory=} {program=}"
 
 
