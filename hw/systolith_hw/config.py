@@ -83,6 +83,9 @@ class CoreConfig(BaseModel):
         for name in ("port_bytes", "data_bytes", "data_banks", "weight_bytes", "acc_banks", "acc_rows",
                      "parameter_bytes", "table_slots", "queue_depth", "fetch_instructions", "dma_depth"):
             _power_of_two(name, getattr(self, name))
+        if self.fetch_instructions * INSTRUCTION_BYTES > 256 * self.port_bytes:
+            raise ValueError(f"fetch_instructions must be <= {256 * self.port_bytes // INSTRUCTION_BYTES} "
+                             f"(a burst of 256 beats), not {self.fetch_instructions}")
         if self.weight_rows_per_cycle > self.rows:
             raise ValueError(f"weight_rows_per_cycle must be <= rows = {self.rows}, not {self.weight_rows_per_cycle}")
         if self.requant_lanes > self.cols:
