@@ -1,0 +1,168 @@
+"""How a GEMM is cut: blocks of rows, groups and blocks of columns, chunks of K, and the order of steps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from systolith_hw.config import CoreConfig
+
+MAX_K = 65793
+"""Longest sum that 32 bits hold (docs/contracts/numerics.md, rule N3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Sizes of ``y (m, n) = a (m, k) w (k, n)``."""
+
+    m: int
+    k: int
+    n: int
+
+    def __post_init__(self) -> None:
+        for name, most in (("m", None), ("k", MAX_K), ("n", None)):
+            value = getattr(self, name)
+            if value < 1 or (most is not None and value > most):
+                allowed = ">= 1" if most is None else f"in 1..{most}"
+                raise ValueError(f"{name} must be {allowed}, not {value}")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.m * self.k * self.n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Sizes of the cuts; ``Cut`` applies them to a shape."""
+
+    rows: int
+    """Most rows of a block."""
+    edge_rows: int
+    """Most rows of the pieces of the first and the last block, which fill and drain the core."""
+    tiles: int
+    """Most N tiles of a block."""
+    k_tiles: int
+    """Most K tiles of a step."""
+    group_columns: int
+    """Columns that a store writes together: a multiple of the port, or all."""
+    outer: Literal["m", "n"]
+    """What the outermost loop walks: rows (A stays) or groups of columns (W stays)."""
+
+
+class Rows(NamedTuple):
+    """Rows [start, start + count) of A and Y."""
+
+    start: int
+    count: int
+
+
+class Chunk(NamedTuple):
+    """K tiles [tile, tile + tiles)."""
+
+    index: int
+    tile: int
+    tiles: int
+
+
+class Columns(NamedTuple):
+    """A block of N tiles; columns [start, start + width) of Y."""
+
+    index: int
+    start: int
+    width: int
+    tile: int
+    """Number of its first tile, over all blocks."""
+    tiles: int
+
+
+class Group(NamedTuple):
+    """Columns that a store writes together."""
+
+    start: int
+    width: int
+    blocks: tuple[Columns, ...]
+
+
+class Step(NamedTuple):
+    """One matmul: ``rows`` by ``chunk`` by ``columns``."""
+
+    rows: Rows
+    group: Group
+    columns: Columns
+    chunk: Chunk
+    first: bool
+    """The first step of its block: starts the sums anew."""
+    last: bool
+    """The last step of its block: the sums are ready."""
+
+
+def balanced(total: int, most: int) -> tuple[tuple[int, int], ...]:
+    """Fewest parts of at most ``most``, as (start, size), sizes differing by at most one.
+
+    >>> balanced(33, 16)
+    ((0, 11), (11, 11), (22, 11))
+    """
+    count = -(-total // most)
+    size, longer = divmod(total, count)
+    return tuple((part * size + min(part, longer), size + (part < longer)) for part in range(count))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A shape cut by a tiling for a core."""
+
+    core: CoreConfig
+    shape: Shape
+    tiling: Tiling
+
+    @cached_property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """The chunks of K."""
+        tiles = -(-self.shape.k // self.core.rows)
+        return tuple(Chunk(n, *part) for n, part in enumerate(balanced(tiles, self.tiling.k_tiles)))
+
+    @cached_property
+    def rows(self) -> tuple[Rows, ...]:
+        """The blocks of rows, first and last not yet in pieces."""
+        return tuple(Rows(*part) for part in balanced(self.shape.m, self.tiling.rows))
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of columns."""
+        made, tile, index = [], 0, 0
+        for start in range(0, self.shape.n, self.tiling.group_columns):
+            width = min(self.tiling.group_columns, self.shape.n - start)
+            blocks = []
+            for first, tiles in balanced(-(-width // self.core.cols), self.tiling.tiles):
+                column = first * self.core.cols
+                blocks.append(Columns(index, start + column, min(tiles * self.core.cols, width - column),
+                                      tile, tiles))
+                tile, index = tile + tiles, index + 1
+            made.append(Group(start, width, tuple(blocks)))
+        return tuple(made)
+
+    @cached_property
+    def columns(self) -> tuple[Columns, ...]:
+        """The blocks of columns of all groups."""
+        return tuple(block for group in self.groups for block in group.blocks)
+
+    def pairs(self) -> Iterator[tuple[Rows, Group]]:
+        """Blocks of rows by groups in the order of execution, the first and the last in pieces."""
+        if self.tiling.outer == "m":
+            pairs = [(rows, group) for rows in self.rows for group in self.groups]
+        else:
+            pairs = [(rows, group) for group in self.groups for rows in self.rows]
+        for number, (rows, group) in enumerate(pairs):
+            most = self.tiling.edge_rows if number in (0, len(pairs) - 1) else self.tiling.rows
+            for start, count in balanced(rows.count, most):
+                yield Rows(rows.start + start, count), group
+
+    def steps(self) -> Iterator[Step]:
+        """All matmuls in order."""
+        chunks = self.chunks
+        last = len(chunks) - 1
+        for rows, group in self.pairs():
+            for columns in group.blocks:
+                for chunk in chunks:
+                    yield Step(rows, group, columns, chunk, chunk.index == 0, chunk.index == last)
