@@ -1,4 +1,4 @@
-"""The core in SimPy, cycle for cycle: instructions and memory transfers are events, everything inside is a formula."""
+"""The core in SimPy, cycle for cycle: instructions and transfers are events, their insides a formula."""
 
 from systolith_sim.cycle.accesses import Accesses
 from systolith_sim.cycle.model import simulate

@@ -71,8 +71,10 @@ def instruction_accesses(core: CoreConfig, instruction: Instruction) -> Accesses
     if isinstance(instruction, Load | Store):
         moved = instruction.rows * instruction.row_bytes
         if isinstance(instruction, Store):
-            return Accesses(data_read_bytes=moved, dram_written_bytes=moved, dram_read_bytes=INSTRUCTION_BYTES)
-        return Accesses(dram_read_bytes=moved + INSTRUCTION_BYTES, **{_WRITTEN[Memory(instruction.memory)]: moved})
+            return Accesses(data_read_bytes=moved, dram_written_bytes=moved,
+                            dram_read_bytes=INSTRUCTION_BYTES)
+        written = {_WRITTEN[Memory(instruction.memory)]: moved}
+        return Accesses(dram_read_bytes=moved + INSTRUCTION_BYTES, **written)
     elements = instruction.m * instruction.n
     groups = instruction.m * requant_groups(core, n=instruction.n)
     return Accesses(

@@ -1,4 +1,4 @@
-"""A program as the cycle model plays it: per instruction the lengths that its fields fix, computed once per shape."""
+"""A program as the cycle model plays it: the lengths that an instruction's fields fix, once per shape."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -78,13 +78,12 @@ class Decoder:
         order, queues = [], [[], [], [], []]
         known, burst = self._ops, self._burst_bytes
         for i in instructions:
-            kind = type(i)
-            if kind is Matmul:
+            if isinstance(i, Matmul):
                 queue, key = MATMUL, (i.wait, i.post, MATMUL, i.m, i.k_tiles, i.n_tiles, i.accumulate)
-            elif kind is Vector:
+            elif isinstance(i, Vector):
                 queue, key = VECTOR, (i.wait, i.post, VECTOR, i.m, i.n, i.use_table)
             else:
-                queue = LOAD if kind is Load else STORE
+                queue = LOAD if isinstance(i, Load) else STORE
                 # A burst ends at multiples of its largest size: only the place within one counts (M2).
                 key = (i.wait, i.post, queue, i.memory, i.dram_address % burst, i.dram_stride % burst,
                        i.rows, i.row_bytes)
@@ -115,7 +114,8 @@ class Decoder:
         for name in ("dram_address", "dram_stride", "row_bytes"):
             value = getattr(i, name)
             if value % port and (name != "dram_stride" or i.rows > 1):
-                raise ValueError(f"{name} of a {i.queue} must be a multiple of port_bytes = {port}, not {value}")
+                raise ValueError(f"{name} of a {i.queue} must be a multiple of port_bytes = {port}, "
+                                 f"not {value}")
         found = transfers(self._core, dram_address=i.dram_address, dram_stride=i.dram_stride,
                           rows=i.rows, row_bytes=i.row_bytes)
         overhead, write = self._memory.burst_overhead, isinstance(i, Store)

@@ -35,7 +35,7 @@ class Signal:
 class Semaphores:
     """Posts of the 16 semaphores as the cycles in which they are visible, and the starts that took them.
 
-    One queue alone lowers a semaphore and starts in order, so its n-th start that waits for it takes the n-th post.
+    One queue alone lowers a semaphore, in order, so its n-th start that waits for it takes the n-th post.
     """
 
     __slots__ = ("posts", "takes")
@@ -48,8 +48,8 @@ class Semaphores:
 class Head:
     """A queue and the start condition of its unit (T4 to T6)."""
 
-    __slots__ = ("_depth", "_room", "_semaphores", "_signal", "_wanted", "dispatched", "dones", "free", "frees",
-                 "index", "missing", "ops", "stalls", "starts")
+    __slots__ = ("_depth", "_room", "_semaphores", "_signal", "_wanted", "dispatched", "dones", "free",
+                 "frees", "index", "missing", "ops", "stalls", "starts")
 
     def __init__(self, env: Environment, ops: list[Op], semaphores: Semaphores, *, room: Signal,
                  depth: int = 0) -> None:
@@ -131,7 +131,7 @@ class Head:
         self._known(semaphore)
 
     def done(self, cycle: int) -> None:
-        """The next instruction's completion is known: it is in flight no more from ``cycle`` on (T12, T14)."""
+        """The next instruction's completion is known: in flight no more from ``cycle`` on (T12, T14)."""
         self.dones.append(cycle)
         self._known(_FLIGHT)
 

@@ -1,8 +1,11 @@
 """The core as SimPy processes that compute ahead of the clock.
 
-Every time is the largest of earlier times plus a constant (docs/contracts/timing.md), so a process computes as far
-as its inputs are known and sleeps only where one is not. The clock stands at the request that the memory port serves:
-the order of transfers is the only thing that time itself decides.
+Every time is the largest of earlier times plus a constant (docs/contracts/timing.md), so a process computes
+as far as its inputs are known and sleeps only where one is not. The clock stands at the request that the
+memory port serves: the order of transfers is the only thing that time itself decides.
+
+For this to hold a process must give every time as soon as its inputs are known, and no later: the store unit
+is two processes, since the end of its reading does not wait for the port.
 """
 
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ from systolith_hw.timing import (
 )
 from systolith_sim.cycle.decode import LOAD, MATMUL, STORE, VECTOR, Op, Run, consumers
 from systolith_sim.cycle.head import UNKNOWN, Head, Semaphores, Signal
-from systolith_sim.cycle.port import FETCH, Port
+from systolith_sim.cycle.port import FETCH, Port, Request
 from systolith_sim.cycle.port import LOAD as LOAD_PORT
 from systolith_sim.cycle.port import STORE as STORE_PORT
 
@@ -77,7 +80,7 @@ class Machine:
                 while len(dispatches) <= first - chunk - 1:
                     yield self._fetch_signal.sleep()
                 visible = max(visible, dispatches[first - chunk - 1] + 1)
-            accepted, end, _ = yield self._port.request(FETCH, visible, run)
+            accepted, end, _ = yield Request(self._port, FETCH, visible, run)
             self._arrivals.append(end - beats + 1)
             self._dispatch_signal.wake()
 
@@ -92,7 +95,7 @@ class Machine:
                     yield signal.sleep()
                 arrival = self._arrivals[number // chunk] - 1 + DISPATCH_DELAY
             arrival += beats
-            time = max(time + 1, arrival)  # T3
+            time = time + 1 if time >= arrival else arrival  # T3
             head = heads[queue]
             blocking = len(head.dispatched) - depth
             if blocking >= 0:
@@ -112,7 +115,7 @@ class Machine:
                 yield head.sleep()
             visible, end = start + LOAD_REQUEST_DELAY, UNKNOWN  # T12
             for run in op.runs:
-                accepted, end, _ = yield port.request(LOAD_PORT, visible, run)
+                accepted, end, _ = yield Request(port, LOAD_PORT, visible, run)
                 visible = accepted + 1
             head.end(visible)
             self._complete(head, op, end + COMPLETION_DELAY)
@@ -137,7 +140,7 @@ class Machine:
             self._complete(head, op, start + op.done)  # T11
 
     def _read_stores(self) -> ProcessGenerator:
-        """The half of the store unit that fills two buffers from the scratchpad; the queue's head belongs to it."""
+        """The half of the store unit that fills two buffers from the scratchpad; it owns the queue's head."""
         head, buffered, ends = self.heads[STORE], self._buffered, self._ends
         delay = store_buffer_delay(self._core) - 1
         for op in head.ops:
@@ -166,7 +169,7 @@ class Machine:
                 visible = buffered[len(ends)]
                 if ends:
                     visible = max(visible, ends[-1] + turnaround)  # T14
-                _, end, response = yield self._port.request(STORE_PORT, visible, run)
+                _, end, response = yield Request(self._port, STORE_PORT, visible, run)
                 ends.append(end)
                 self._read_signal.wake()
                 turnaround = 1

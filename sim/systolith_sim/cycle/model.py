@@ -29,7 +29,7 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
              timeline: bool = False, stalls: RandomStalls | None = None) -> CycleResult:
     """Cycles and counters of a program, as the RTL gives them with the deterministic memory.
 
-    The program must be legal: bank conflicts and illegal fields, which end in a fault on the core, are not looked for.
+    The program must be legal: bank conflicts and illegal fields, which end in a fault, are not looked for.
 
     Parameters
     ----------
@@ -57,24 +57,22 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
     machine.run()
     _check_semaphores(machine)
     _check_deadlock(machine, instructions, order)
-    heads = machine.heads
-    cycles = max(head.dones[-1] for head in heads if head.dones)  # T15
+    heads = dict(zip(QUEUES, machine.heads, strict=True))
+    cycles = max(head.dones[-1] for head in machine.heads if head.dones)  # T15
     return CycleResult(
         cycles=cycles,
-        counters=counters_of(cycles, dict(zip(QUEUES, (head.stalls for head in heads), strict=True)),
-                             dict(zip(QUEUES, (head.free for head in heads), strict=True))),
+        counters={queue: counters_of(cycles, head.stalls, head.free) for queue, head in heads.items()},
         accesses=total_accesses(queues),
         timeline=_timeline(machine, port, order) if timeline else None,
     )
 
 
 def _timeline(machine: Machine, port: Port, order: Sequence[int]) -> Timeline:
-    times = [iter(list(zip(head.starts, head.frees, head.dones, strict=True))) for head in machine.heads]
+    times = [zip(head.starts, head.frees, head.dones, strict=True) for head in machine.heads]
     assert port.transfers is not None
-    return Timeline(
-        tuple(InstructionTimes(QUEUES[queue], index, *next(times[queue])) for index, queue in enumerate(order)),
-        tuple(port.transfers),
-    )
+    instructions = (InstructionTimes(QUEUES[queue], index, *next(times[queue]))
+                    for index, queue in enumerate(order))
+    return Timeline(tuple(instructions), tuple(port.transfers))
 
 
 def _check_semaphores(machine: Machine) -> None:

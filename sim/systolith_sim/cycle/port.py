@@ -1,8 +1,8 @@
 """The memory port: the arbiter and the memory behind it, where the core's three requesters meet.
 
-A request is a SimPy event at the cycle in which it becomes visible. The arbiter serves the request that has been
-visible longest (T13), so SimPy's event queue, with the requester as the priority among equal cycles, is the order
-of service, and each transfer is one event.
+A request is a SimPy event at the cycle in which it becomes visible. The arbiter serves the request that has
+been visible longest (T13), so SimPy's event queue, with the requester as the priority among equal cycles, is
+the order of service, and each transfer is one event.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ _NAMES = {FETCH: "fetch", LOAD: "load", STORE: "store"}
 
 
 class Request(Event):
-    """A transfer asked for; its value is (last burst's acceptance, last beat at the port, last response at the port).
+    """A transfer asked for; its value is (last burst's acceptance, last beat, last response), at the port.
 
     All three may lie after the environment's clock: they are known as soon as the transfer's turn is.
     """
 
     def __init__(self, port: "Port", requester: EventPriority, visible: int, run: Run) -> None:
-        now = port.env.now
-        # What follows from a transfer is later than it, so nothing is requested in a past already served.
-        assert visible > now
-        super().__init__(port.env)
-        assert self.callbacks is not None
-        self.callbacks.append(port.serve)
-        self.requester, self.run = requester, run
+        # As in SimPy's own Timeout, everything is set here: there is one of these per transfer.
+        self.env = env = port.env
+        self.callbacks = [port.serve]
         self._ok, self._value = True, None
-        port.env.schedule(self, requester, visible - now)
+        self.requester, self.run = requester, run
+        wait = visible - env.now
+        # What follows from a transfer is later than it, so nothing is requested in a past already served.
+        assert wait > 0
+        env.schedule(self, requester, wait)
 
     def served(self, last: int, end: int, response: int) -> None:
         """Give the value to those who wait."""
@@ -52,16 +52,13 @@ class Port:
         """The arbiter may choose from this cycle on."""
         self._busy_until = 0
 
-    def request(self, requester: EventPriority, visible: int, run: Run) -> Request:
-        """Ask for a transfer; ``visible`` is the cycle in which the arbiter sees it."""
-        return Request(self, requester, visible, run)
-
     def serve(self, event: Event) -> None:
-        """A request becomes visible: its turn and all that follows from it, since nobody can overtake it any more."""
+        """A request becomes visible: nobody can overtake it any more, so all that follows is known."""
         assert isinstance(event, Request)
         run, memory, now = event.run, self._memory, int(self.env.now)
-        address = max(self._free, now) + GRANT_DELAY  # T13
-        accept = max(address, self._busy_until)  # M4
+        accept = (self._free if self._free > now else now) + GRANT_DELAY  # T13
+        if accept < self._busy_until:  # M4
+            accept = self._busy_until
         last = accept + run.last
         self._busy_until = accept + run.occupied
         if event.requester == STORE:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from systolith_hw.isa import QUEUES, STALL_CAUSES
+from systolith_hw.isa import STALL_CAUSES
 from systolith_sim.cycle.accesses import Accesses
 
 
@@ -73,19 +73,16 @@ class CycleResult:
     timeline: Timeline | None = None
 
 
-def counters_of(cycles: int, stalls: dict[str, list[int]], frees: dict[str, int]) -> dict[str, dict[str, int]]:
-    """The counters of every queue from its stalls before each start and the cycle at which it became free at last.
+def counters_of(cycles: int, stalls: list[int], free: int) -> dict[str, int]:
+    """The counters of one queue (T1, T6).
 
     Parameters
     ----------
-    stalls : {queue: [cycles of each cause]}
-        In the order of STALL_CAUSES; counted until the last start.
-    frees : {queue: cycle}
-        Free from here on (1 for a queue without an instruction), hence empty to the end (T1, T6).
+    stalls : list of int
+        Cycles of each of STALL_CAUSES until the last start.
+    free : int
+        The unit is free from here on, hence empty to the end; 1 for a queue without an instruction.
     """
-    counters = {}
-    for queue in QUEUES:
-        causes = dict(zip(STALL_CAUSES, stalls[queue], strict=True))
-        causes["empty"] += cycles + 1 - frees[queue]
-        counters[queue] = {"busy": cycles - sum(causes.values()), **causes}
-    return counters
+    causes = dict(zip(STALL_CAUSES, stalls, strict=True))
+    causes["empty"] += cycles + 1 - free
+    return {"busy": cycles - sum(causes.values()), **causes}

@@ -1,7 +1,7 @@
 """The core cycle by cycle, as registers: an independent reading of docs/contracts/timing.md.
 
-Slow and plain. It exists to check the event model, and to say in which cycle what should happen when the gateware
-disagrees: ``PerCycleCore.trace`` holds one line an event.
+Slow and plain. It exists to check the event model, and to say in which cycle what should happen when the
+gateware disagrees: ``PerCycleCore.trace`` holds one line an event.
 """
 
 from collections import deque
@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from cycle.percycle_dma import Arbiter, LoadUnit, Memory, StoreUnit
+
 from systolith_hw.config import INSTRUCTION_BYTES, CoreConfig
-from systolith_hw.isa import QUEUES, STALL_CAUSES, Instruction, Load, Matmul, Store, Vector
+from systolith_hw.isa import QUEUES, STALL_CAUSES, Instruction, Matmul, Vector
 from systolith_hw.timing import MemoryTiming
 
 T = TypeVar("T")
 
 
 class DelayLine(Generic[T]):
-    """A chain of registers: what goes in at the end of a cycle comes out ``stages`` cycles after that cycle."""
+    """A chain of registers: what goes in at the end of a cycle comes out ``stages`` cycles later."""
 
     def __init__(self, stages: int) -> None:
         self.registers: deque[T | None] = deque([None] * stages)
@@ -31,7 +32,7 @@ class DelayLine(Generic[T]):
 
 
 class MatmulUnit:
-    """A counter over the passes (T7, T8); the activation rows follow the weights, the sums follow the rows (T9)."""
+    """A counter over the passes (T7, T8); activation rows follow the weights, sums follow the rows (T9)."""
 
     def __init__(self, core: CoreConfig) -> None:
         self.core = core
@@ -140,7 +141,8 @@ class PerCycleCore:
         self.running: dict[str, deque[int]] = {queue: deque() for queue in QUEUES}  # started, not done
         self.semaphores = [0] * 16
         self.done = 0
-        self.counters = {queue: dict.fromkeys(("busy", *STALL_CAUSES), 0) for queue in QUEUES}
+        self.counters: dict[str, dict[str, int]] = {
+            queue: {cause: 0 for cause in ("busy", *STALL_CAUSES)} for queue in QUEUES}
         self.starts: dict[int, int] = {}
         self.dones: dict[int, int] = {}
         self.accepted: list[tuple[str, int]] = []  # every burst: owner and cycle
@@ -161,7 +163,7 @@ class PerCycleCore:
 
     def step(self) -> None:
         """One cycle: look at the registers, decide, count, then give every register its next value."""
-        starts = {queue: self._head(queue) for queue in QUEUES} if self.now else dict.fromkeys(QUEUES)
+        starts = {str(queue): self._head(queue) if self.now else None for queue in QUEUES}
         dispatch = self._dispatch()
         posts = self._memory_side(starts, dispatch is not None)
         if self.matmul.added() is not None:
@@ -221,7 +223,8 @@ class PerCycleCore:
         """Port, arbiter and the three requesters; gives back completions of loads and stores."""
         fetch, load, store, memory, now = self.fetch, self.load, self.store, self.memory, self.now
         posts = [(unit, True) for unit, pulse in (("load", load.landed), ("store", store.answered)) if pulse]
-        requests = {"fetch": fetch.state == "request", "load": load.state == "request", "store": store.requests()}
+        requests = {"fetch": fetch.state == "request", "load": load.state == "request",
+                    "store": store.requests()}
         granted = self.arbiter.grant(requests)
         # The owner has an address on the port until its transfer's last burst has been accepted.
         accepted = ""
@@ -268,8 +271,9 @@ class PerCycleCore:
                 self.semaphores[bit] -= index is not None and self.instructions[index].wait >> bit & 1
         for queue, completes in posts:
             index = self.running[queue][0]
+            first = 4 * QUEUES.index(queue)
             for bit in range(4):
-                self.semaphores[4 * QUEUES.index(queue) + bit] += self.instructions[index].post >> bit & 1
+                self.semaphores[first + bit] += self.instructions[index].post >> bit & 1
             self._say(queue, f"done {index}" if completes else f"tile of {index} done")
             if completes:
                 self.running[queue].popleft()

@@ -1,7 +1,7 @@
 """The memory side of the per-cycle core: memory, arbiter, load and store units, written as registers.
 
-Every component has outputs that depend on its registers only, and ``tick``, which gives the registers their next
-values from what happened in the cycle. Written from docs/contracts/timing.md and memory.md alone.
+Every component has outputs that depend on its registers only, and ``tick``, which gives the registers their
+next values from what happened in the cycle. Written from docs/contracts/timing.md and memory.md alone.
 """
 
 from collections import deque
@@ -68,7 +68,8 @@ class Memory:
             self.writes.extend((now + 1 + beat, beat == beats - 1) for beat in range(beats))
             self.responses.append(now + beats + timing.write_latency)
         else:
-            self.reads.extend((now + timing.latency + beat, owner, beat == beats - 1) for beat in range(beats))
+            first = now + timing.latency
+            self.reads.extend((first + beat, owner, beat == beats - 1) for beat in range(beats))
 
     def read_beat(self, now: int) -> tuple[str, bool] | None:
         """Owner of the read beat on the port and whether it ends its burst."""
@@ -99,7 +100,7 @@ class Arbiter:
 
     def __init__(self) -> None:
         self.free = False
-        self.age = dict.fromkeys(self.ORDER, 0)
+        self.age: dict[str, int] = {name: 0 for name in self.ORDER}
 
     def grant(self, requests: dict[str, bool]) -> str | None:
         """The requester chosen in this cycle."""
@@ -181,7 +182,8 @@ class StoreUnit:
     def reads(self) -> bool:
         return self.walker is not None and (self.filling is not None or self.buffers_free > 0)
 
-    def tick(self, *, start: Store | None, granted: bool, accepted: bool, burst_end: bool, response: bool) -> bool:
+    def tick(self, *, start: Store | None, granted: bool, accepted: bool, burst_end: bool, response: bool
+             ) -> bool:
         """Next registers; true if the transfer at hand has ended."""
         arriving = self.pipe.popleft()
         self.pipe.append(self._read() if self.reads() else None)

@@ -1,8 +1,8 @@
 """Random programs whose order is executable and whose banks never meet, for any core.
 
-Loads fill and matmuls read the lower half of the data scratchpad, vectors fill and stores read the upper half;
-matmuls add into the lower half of the accumulator and vectors drain the upper half. So the data means nothing, but
-every time is defined.
+Loads fill and matmuls read the lower half of the data scratchpad, vectors fill and stores read the upper
+half; matmuls add into the lower half of the accumulator and vectors drain the upper half. So the data means
+nothing, but every time is defined.
 """
 
 from random import Random
@@ -36,7 +36,8 @@ def random_memory(random: Random) -> MemoryTiming:
 
 def random_program(random: Random, core: CoreConfig, *, length: int) -> list[Instruction]:
     """``length`` instructions; each waits only for what earlier ones have raised and no other queue takes."""
-    takers = {(queue, index): random.choice(QUEUES) for queue in QUEUES for index in range(SEMAPHORES_PER_QUEUE)}
+    takers = {(queue, index): random.choice(QUEUES)
+              for queue in QUEUES for index in range(SEMAPHORES_PER_QUEUE)}
     raised = dict.fromkeys(takers, 0)
     makers = {"load": _load, "matmul": _matmul, "vector": _vector, "store": _store}
     mix = random.choice([QUEUES, QUEUES, ("load", "store"), ("load", "load", "matmul"), ("store", "vector")])
@@ -89,5 +90,5 @@ def _matmul(random: Random, core: CoreConfig, wait: int, post: int) -> Instructi
 
 def _vector(random: Random, core: CoreConfig, wait: int, post: int) -> Instruction:
     return Vector(wait=wait, post=post, acc_address=core.acc_rows * core.acc_banks // 2,
-                  m=random.choice([1, 2, 9, 40]), n=random.randint(1, core.cols),
-                  data_address=core.data_bytes // 2, data_stride=core.sizes.data_word_bytes, parameter_address=0)
+                  m=random.choice([1, 2, 9, 40]), n=random.randint(1, core.cols), parameter_address=0,
+                  data_address=core.data_bytes // 2, data_stride=core.sizes.data_word_bytes)
