@@ -1,0 +1,146 @@
+"""Measured rows of public repositories, as arrays; docs/reference/kernel-cost-accuracy.md names origins.
+
+The data itself is not part of this repository. Each reader expects the folder layout given there.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith_sim.devices.attention import AttentionSizes
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+GEMM_FILES = {
+    "a100-80": "gemm_a100_sxm_vllm-0.14.0.csv",
+    "h100-sxm": "gemm_h100_sxm_vllm-0.14.0.csv",
+    "h200": "gemm_h200_sxm_vllm-0.22.0.csv",
+    "l40s": "gemm_l40s_vllm-0.22.0.csv",
+}
+ATTENTION_FILES = {
+    "a100-80": "a100_sxm_vllm-0.14.0.csv",
+    "h100-sxm": "h100_sxm_vllm-0.14.0.csv",
+    "h200": "h200_sxm_vllm-0.22.0.csv",
+}
+WEIGHT_COPIES = 6
+"""The GEMM benchmark walks over six copies of the weights, so that they are cold where six do not fit."""
+
+
+@dataclass(frozen=True)
+class GemmRows:
+    """Products (m, k) by (k, n) in bf16: sizes, seconds, and which rows the fit may see."""
+
+    m: Array
+    k: Array
+    n: Array
+    seconds: Array
+    fitted: Mask
+    power_w: Array | None = None
+
+    def rows(self, chosen: Mask | NDArray[np.intp]) -> "GemmRows":
+        """The rows that a mask or an index chooses."""
+        power = None if self.power_w is None else self.power_w[chosen]
+        m, k, n, seconds = (part[chosen] for part in (self.m, self.k, self.n, self.seconds))
+        return GemmRows(m, k, n, seconds, self.fitted[chosen], power)
+
+
+@dataclass(frozen=True)
+class AttentionRows:
+    """Attention in bf16: sizes, seconds, and which rows the fit may see."""
+
+    sizes: AttentionSizes
+    seconds: Array
+    fitted: Mask
+
+
+def visible(rows: AttentionRows, chosen: Mask) -> AttentionRows:
+    """The attention rows that a mask chooses."""
+    return AttentionRows(rows.sizes.rows(chosen), rows.seconds[chosen], rows.fitted[chosen])
+
+
+def gemm_rows(data: Path, device: str) -> GemmRows:
+    """Matmul rows of one GPU, median of double keys; the split is by site (n, k), never by row."""
+    with (data / "aiconfigurator" / GEMM_FILES[device]).open() as file:
+        rows = [row for row in csv.DictReader(file) if row["gemm_dtype"] == "bfloat16"]
+    times: dict[tuple[int, int, int], list[tuple[float, float]]] = {}
+    for row in rows:
+        key = (int(row["m"]), int(row["k"]), int(row["n"]))
+        times.setdefault(key, []).append((float(row["latency"]) * 1e-3, float(row.get("power") or "nan")))
+    sizes = np.array(list(times), float)
+    values = np.array([np.median(np.array(group), axis=0) for group in times.values()])
+    m, k, n = sizes.T
+    fitted = ((n * 7919 + k * 104729) % 1000003) % 2 == 0
+    return GemmRows(m, k, n, values[:, 0], fitted, values[:, 1])
+
+
+def attention_rows(data: Path, device: str, phase: str) -> AttentionRows:
+    """Attention rows of one GPU; ``phase`` is context or generation; the split is by head counts and size."""
+    path = data / "aiconfigurator" / f"{phase}_attention_{ATTENTION_FILES[device]}"
+    names = ("batch_size", "num_heads", "num_key_value_heads", "isl", "step", "head_dim", "latency")
+    with path.open() as file:
+        table = np.array(
+            [
+                [float(row[name]) for name in names]
+                for row in csv.DictReader(file)
+                if row["attn_dtype"] == row["kv_cache_dtype"] == "bfloat16"
+            ]
+        )
+    batch, heads, kv_heads, length, step, size, latency = table.T
+    kv_heads = np.where(kv_heads == 0, heads, kv_heads)
+    queries = length if phase == "context" else np.ones_like(length)
+    sizes = AttentionSizes.of(batch, heads, kv_heads, queries, length + step, size)
+    return AttentionRows(sizes, latency * 1e-3, (heads * 31 + kv_heads * 17 + size) % 5 >= 2)
+
+
+def streaming_rows(data: Path) -> tuple[Array, Array, Mask]:
+    """Norms, rotary embedding, activation and addition of Llama-2-7B on A100: bytes, seconds, fitted rows.
+
+    Times below 5 us are left out: the file rounds to 1 us. The split is by tensor-parallel width.
+    """
+    with (data / "vidur" / "mlp_a100_Llama-2-7b-hf.csv").open() as file:
+        table = list(csv.DictReader(file))
+    tokens = np.array([float(row["num_tokens"]) for row in table])
+    width = np.array([float(row["num_tensor_parallel_workers"]) for row in table])
+    hidden, inner, element = 4096, 11008, 2
+    moved = {
+        "input_layernorm": 2 * tokens * hidden * element,
+        "attn_rope": 4 * tokens * hidden * element / width,
+        "mlp_act": 3 * tokens * inner * element / width,
+        "add": 3 * tokens * hidden * element,
+    }
+    seconds = {
+        name: np.array([float(row[f"time_stats.{name}.median"]) for row in table]) * 1e-3 for name in moved
+    }
+    all_bytes, all_seconds = (np.concatenate(list(part.values())) for part in (moved, seconds))
+    fitted = np.tile((width == 1) | (width == 4), len(moved))
+    long = all_seconds >= 5e-6
+    return all_bytes[long], all_seconds[long], fitted[long]
+
+
+TPU_PRODUCTS = {
+    "q_proj": (4096, 6144), "o_proj": (4096, 4096), "gate_proj": (4096, 14336),
+    "up_proj": (4096, 14336), "down_proj": (14336, 4096),
+}  # fmt: skip
+"""(k, n) of Llama-3.1-8B; the file's q_proj holds queries, keys and values."""
+
+
+def tpu_layers(data: Path) -> tuple[Array, Array, Mask]:
+    """Seconds of the five products of a layer on TPU v6e, summed since XLA fuses across them.
+
+    Returns
+    -------
+    tokens, seconds, fitted
+        Only token counts at which the file holds all five; even hundreds are fitted.
+    """
+    path = data / "llmservingsim" / "layers_TPU-v6e-1_Llama-3.1-8B_tp1.csv"
+    times: dict[int, dict[str, float]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            times.setdefault(int(row["input"]), {})[row["layer_name"]] = float(row["latency(ns)"]) * 1e-9
+    whole = {count: row for count, row in times.items() if all(name in row for name in TPU_PRODUCTS)}
+    tokens = np.array(sorted(whole), float)
+    seconds = np.array([sum(whole[int(count)][name] for name in TPU_PRODUCTS) for count in tokens])
+    return tokens, seconds, (tokens // 100) % 2 == 0

@@ -1,0 +1,205 @@
+"""Write fitted parameters and scored errors into the device files, the classes and the docs table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from systolith_sim.devices.classes import DeviceClass
+from systolith_sim.devices.device import (
+    AttentionParameters,
+    Device,
+    KernelParameters,
+    Operator,
+    Regime,
+    RegimeError,
+)
+from systolith_sim.devices.figures import Datum
+from systolith_sim.devices.library import find_device, write_device
+from systolith_sim.devices.toml import device_toml
+
+if TYPE_CHECKING:
+    from fit_devices import Parameters, Scored
+
+FITTED, SCORED = "fitted", "scored"
+ORIGIN = {
+    "matmul": "ai-dynamo/aiconfigurator, commit 095f58a, GEMM tables of vLLM 0.14.0 and 0.22.0",
+    "attention": "ai-dynamo/aiconfigurator, commit 095f58a, attention tables of vLLM 0.14.0 and 0.22.0",
+    "streaming": "microsoft/vidur, commit 7d47513, MLP profile of Llama-2-7B on A100",
+    "tpu": "casys-kaist/LLMServingSim, commit 5daddb2, layers of Llama-3.1-8B on TPU v6e-1",
+}
+REGIMES: tuple[Regime, ...] = ("launch", "memory", "compute")
+LEAST_ROWS = 20
+"""A regime with fewer scored rows takes the interval of its operator as a whole."""
+FEED = "not separable in these rows; stands for the scratchpad's bandwidth of one array"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "kernel-cost-accuracy.md"
+
+
+def table(scores: Sequence[Scored]) -> str:
+    """Accuracy as a Markdown table, one line a device, operation and regime."""
+    head = (
+        "| device | operation | fitted on | regime | rows "
+        "| MAPE | median | bias | 5 % .. 95 % | roofline MAPE |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "\n".join(line for score in scores for line in _lines(score))
+
+
+def _lines(score: Scored) -> list[str]:
+    lines = []
+    for regime in ("all", *REGIMES):
+        chosen = np.ones(len(score.measured), bool) if regime == "all" else score.regimes == regime
+        if not chosen.any():
+            continue
+        off = score.ratio[chosen] - 1
+        bare = score.roofline[chosen] / score.measured[chosen] - 1
+        low, high = np.quantile(score.ratio[chosen], (0.05, 0.95))
+        lines.append(
+            f"| {score.device} | {score.operator} | {score.fitted_on} | {regime} | {chosen.sum()} "
+            f"| {np.mean(np.abs(off)):.1%} | {np.median(np.abs(off)):.1%} | {np.median(off):+.1%} "
+            f"| {low:.2f} .. {high:.2f} | {np.mean(np.abs(bare)):.0%} |"
+        )
+    return lines
+
+
+def errors(scores: Sequence[Scored], *, widen: float = 1.0) -> tuple[RegimeError, ...]:
+    """Quantiles of measured over predicted per operator and regime; ``widen`` is an exponent."""
+    found: list[RegimeError] = []
+    groups: dict[str, list[Scored]] = {}
+    for score in scores:
+        groups.setdefault(score.operator.split()[0], []).append(score)
+    for operator, group in groups.items():
+        truth = np.concatenate([1 / score.ratio for score in group])
+        regimes = np.concatenate([score.regimes for score in group])
+        for regime in REGIMES:
+            chosen = truth[regimes == regime]
+            if len(chosen) < LEAST_ROWS:
+                continue
+            low, high = np.quantile(chosen, (0.05, 0.95)) ** widen
+            found.append(
+                RegimeError(
+                    operator=cast(Operator, operator), regime=regime, rows=len(chosen), source=SCORED,
+                    low=round(float(min(low, 1.0)), 3), high=round(float(max(high, 1.0)), 3),
+                    mape=round(float(np.mean(np.abs(1 / chosen - 1))), 4),
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def _datum(value: float, confidence: Literal["derived", "recalled"] = "derived", note: str = "") -> Datum:
+    fields = {"value": float(f"{value:.4g}"), "source": FITTED, "confidence": confidence}
+    return Datum.model_validate({**fields, "note": note} if note else fields)
+
+
+def _kernel(
+    gemm: Parameters, attention: Parameters | None, streaming: Parameters | None, fa3: bool
+) -> KernelParameters:
+    fields: dict[str, object] = {name: _datum(value) for name, value in gemm.items()}
+    if streaming is not None:
+        fields["streaming_efficiency"] = _datum(streaming["streaming_efficiency"])
+    if attention is not None:
+        fields["attention"] = _attention(attention, fa3)
+    return KernelParameters.model_validate(fields)
+
+
+def _attention(fit: Parameters, fa3: bool) -> AttentionParameters:
+    return AttentionParameters(
+        launch_s=_datum(fit["launch_s"]), efficiency=_datum(fit["efficiency"]),
+        cache_passes=_datum(fit["cache_passes"]), packs_groups=fa3, splits_ungrouped=fa3,
+    )  # fmt: skip
+
+
+def _sources(old: Mapping[str, str], origins: Sequence[str]) -> dict[str, str]:
+    rows = "; ".join(ORIGIN[name] for name in origins)
+    kept = {key: text for key, text in old.items() if key not in (FITTED, SCORED)}
+    return {
+        **kept,
+        FITTED: f"benchmarks/fit_devices.py on rows of {rows}",
+        SCORED: f"rows of the same tables that the fit has not seen: {rows}",
+    }
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("systolith_sim.devices") / "data"))
+
+
+def _update(
+    device: Device, kernel: KernelParameters, found: tuple[RegimeError, ...], origins: Sequence[str]
+) -> None:
+    fields = {"kernel": kernel, "errors": found, "sources": _sources(device.sources, origins)}
+    changed = Device.model_validate(
+        {**{name: getattr(device, name) for name in device.model_fields_set}, **fields}
+    )
+    write_device(changed, _folder() / f"{device.id}.toml")
+
+
+def write(
+    gemms: Mapping[str, Parameters],
+    attentions: Mapping[str, Parameters],
+    streaming: Parameters,
+    tpu: Parameters,
+    family: Parameters,
+    scores: Sequence[Scored],
+    left_out: Sequence[Scored],
+) -> None:
+    """Update every device file that was fitted, the GPU and TPU classes, and the docs table."""
+    by_device = {name: [score for score in scores if score.device == name] for name in (*gemms, "tpu-v6e")}
+    for name, gemm in gemms.items():
+        attention = attentions.get(name)
+        fused = name != "a100-80"
+        own_streaming = streaming if name == "a100-80" else None
+        kernel = _kernel(gemm, attention, own_streaming or streaming, fused)
+        origins = ["matmul", *(["attention"] if attention else []), "streaming"]
+        _update(find_device(name), kernel, errors(by_device[name]), origins)
+    v6e = {**tpu, "feed_bytes_per_s": 22 * 1.64e12 / 2, "k_step_s": 0.0}
+    _update(find_device("tpu-v6e"), _kernel(v6e, None, None, True), errors(by_device["tpu-v6e"]), ["tpu"])
+    attention_scores = [score for score in scores if score.operator.startswith(("attention", "streaming"))]
+    gpu_errors = (*errors(left_out), *errors(attention_scores, widen=1.5))
+    _write_class("gpu", _gpu_class(family, attentions["h100-sxm"], streaming, gpu_errors))
+    _write_class("tpu", _tpu_class(tpu, errors(by_device["tpu-v6e"], widen=2.0)))
+    _write_docs(scores, left_out)
+
+
+def _gpu_class(
+    family: Parameters, attention: Parameters, streaming: Parameters, found: tuple[RegimeError, ...]
+) -> DeviceClass:
+    return DeviceClass(
+        kind="gpu",
+        sources=_sources({}, ("matmul", "attention", "streaming"))
+        | {SCORED: "matmul: each of four GPUs with itself left out of the class; attention and streaming: "
+           "1.5 times the spread of the devices they were fitted on, in logarithm"},
+        launch_s=_datum(family["launch_s"]), compute_efficiency=_datum(family["compute_efficiency"]),
+        memory_efficiency=_datum(family["memory_efficiency"]),
+        feed_bytes_per_op=_datum(family["feed_bytes_per_s"]),
+        k_step_ops=_datum(family["k_step_s"]), streaming_efficiency=_datum(streaming["streaming_efficiency"]),
+        attention=_attention(attention, True), errors=found,
+    )  # fmt: skip
+
+
+def _tpu_class(tpu: Parameters, found: tuple[RegimeError, ...]) -> DeviceClass:
+    return DeviceClass(
+        kind="tpu",
+        sources=_sources({}, ("tpu",))
+        | {SCORED: "TPU v6e alone was measured: twice its spread, in logarithm, for other TPUs"},
+        launch_s=_datum(tpu["launch_s"]), compute_efficiency=_datum(tpu["compute_efficiency"]),
+        memory_efficiency=_datum(tpu["memory_efficiency"]),
+        feed_bytes_per_op=_datum(0.04, note=FEED), errors=found,
+    )  # fmt: skip
+
+
+def _write_class(kind: str, family: DeviceClass) -> None:
+    (_folder() / "classes" / f"{kind}.toml").write_text(device_toml(family), "utf-8")
+
+
+def _write_docs(scores: Sequence[Scored], left_out: Sequence[Scored]) -> None:
+    """Replace the tables between the markers; the prose around them is written by hand."""
+    text = DOCS.read_text("utf-8")
+    for name, part in (("own", table(scores)), ("class", table(left_out))):
+        start, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = text.split(start)
+        text = f"{before}{start}\n{part}\n{end}{rest.split(end)[1]}"
+    DOCS.write_text(text, "utf-8")

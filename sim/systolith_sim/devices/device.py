@@ -1,0 +1,221 @@
+"""Device: one machine as data, every figure with its source and confidence.
+
+The TOML of a device has exactly these fields. A figure is a table ``{ value, source, confidence }``, where
+``source`` is a key of ``[sources]``; see docs/how-to/add-a-device.md.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from systolith_model.graph import Format
+from systolith_sim.devices.figures import Datum, Strict
+
+DeviceKind = Literal["cpu", "gpu", "tpu", "fpga"]
+Regime = Literal["launch", "memory", "compute"]
+Operator = Literal["matmul", "attention", "streaming"]
+
+
+class Units(Strict):
+    """The identical units work is dealt to: SMs of a GPU, cores of a CPU, matrix units of a TPU."""
+
+    name: str
+    """What the vendor calls one."""
+    count: PositiveInt
+    """How many work in parallel."""
+    source: str
+    """Key of ``sources`` for the count."""
+    confidence: Literal["read", "measured", "derived", "recalled"]
+    """How the count is known."""
+    clock_hz: Datum | None = None
+    """Clock under load."""
+    array_rows: PositiveInt | None = None
+    """Rows of one matrix unit, along K; systolic machines only."""
+    array_cols: PositiveInt | None = None
+    """Columns of one matrix unit, along N; systolic machines only."""
+
+
+class Memory(Strict):
+    """One level of memory, shared by all units."""
+
+    name: str
+    """Technology, such as HBM3."""
+    size_bytes: Datum
+    """Capacity."""
+    bandwidth_bytes_per_s: Datum
+    """Peak of the datasheet, or the best measured rate; read and write together."""
+    latency_s: Datum | None = None
+    """One dependent access."""
+    energy_j_per_byte: Datum | None = None
+    """Dynamic energy of one byte moved, with what lies between this memory and the units."""
+
+
+class Link(Strict):
+    """A connection to other devices or to a host."""
+
+    name: str
+    """Standard and width."""
+    bandwidth_bytes_per_s: Datum
+    """One direction."""
+    latency_s: Datum | None = None
+    """Smallest message."""
+
+
+class Power(Strict):
+    """Power of the device without its host."""
+
+    tdp_w: Datum | None = None
+    """Limit the vendor states; average power is never modelled above it."""
+    idle_w: Datum | None = None
+    """Powered, no work."""
+    active_w: Datum | None = None
+    """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``."""
+
+
+class FormatParameters(Strict):
+    """What differs for one format, where a library has a kernel of its own for it."""
+
+    launch_s: Datum | None = None
+    """As in ``KernelParameters``."""
+    compute_efficiency: Datum | None = None
+    """As in ``KernelParameters``."""
+    feed_bytes_per_s: Datum | None = None
+    """As in ``KernelParameters``."""
+
+
+class AttentionParameters(Strict):
+    """Attention of one library; figures of the library and its engine, named in the sources."""
+
+    launch_s: Datum
+    """Floor of the fused attention, with the kernel that writes the cache."""
+    efficiency: Datum
+    """Share of the peak rate the fused kernel sustains."""
+    cache_passes: Datum
+    """Times new keys and values pass the memory on their way into the cache."""
+    packs_groups: bool = True
+    """Queries that share keys and values fill one tile."""
+    splits_ungrouped: bool = True
+    """Decode splits the keys also where every head has its own keys and values."""
+
+
+class KernelParameters(Strict):
+    """Physical parameters of the kernel cost models; docs/reference/kernel-cost.md says what each means."""
+
+    launch_s: Datum
+    """Start to end of a kernel that does nothing, replayed without the host."""
+    compute_efficiency: Datum
+    """Share of the peak rate a full unit sustains."""
+    memory_efficiency: Datum
+    """Share of the main memory's bandwidth a long stream sustains."""
+    feed_bytes_per_s: Datum
+    """Operand bytes one unit can take in per second."""
+    k_step_s: Datum
+    """Latency of one dependent step of 64 along K."""
+    streaming_efficiency: Datum | None = None
+    """Share of the main memory's bandwidth that a library's norms and elementwise kernels reach; without it,
+    ``memory_efficiency`` and the caches count."""
+    formats: dict[Format, FormatParameters] = Field(default_factory=dict)
+    """By format, what differs."""
+    attention: AttentionParameters | None = None
+    """Fused attention; without it, two products and a pass over keys and values."""
+
+
+class RegimeError(Strict):
+    """Scored error of one kind of operation in one regime: quantiles of measured over predicted seconds."""
+
+    operator: Operator
+    """Kind of operation scored."""
+    regime: Regime
+    """What the model said bounds the operation."""
+    low: Annotated[float, Field(gt=0, le=1)]
+    """5 % quantile of measured / predicted, at most 1."""
+    high: Annotated[float, Field(ge=1)]
+    """95 % quantile of measured / predicted, at least 1."""
+    mape: Annotated[float, Field(ge=0)]
+    """Mean of abs(predicted / measured - 1)."""
+    rows: PositiveInt
+    """Measured rows scored, none of them used in the fit."""
+    source: str
+    """Key of ``sources``."""
+
+
+class Device(Strict):
+    """One machine. Peak rates are dense and count two operations a multiply-accumulate."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    """Short name, as used on the command line."""
+    name: str
+    """Full name."""
+    kind: DeviceKind
+    """Chooses the kernel models and the class its missing parameters come from."""
+    aliases: tuple[str, ...] = ()
+    """Other names it answers to."""
+    note: str = ""
+    """What a reader must know before trusting the figures."""
+    sources: dict[str, str]
+    """Documents and measurements, by the key the figures use."""
+    units: Units
+    """Parallel units."""
+    peak_ops_per_s: dict[Format, Datum] = Field(default_factory=dict)
+    """Peak rate by format of the operands; a format that is absent is computed in a wider one."""
+    memories: dict[str, Memory]
+    """By level, ``main`` and any caches (``l2``, ``l3``), whose bandwidth counts where a working set fits."""
+    eager_launch_s: Datum | None = None
+    """Time per small operation when a framework launches each from the host."""
+    links: dict[str, Link] = Field(default_factory=dict)
+    """To other devices and the host."""
+    power: Power = Power()
+    """Without the host."""
+    op_energy_j: dict[str, Datum] = Field(default_factory=dict)
+    """Dynamic energy of an operation (half a multiply-accumulate) by format; of an event for an FPGA core."""
+    price_usd_per_hour: Datum | None = None
+    """On demand, one device; goes stale fast."""
+    price_usd: Datum | None = None
+    """Of a board, bought."""
+    kernel: KernelParameters | None = None
+    """Fitted on measurements of this device; without it, from its class and its peak rates."""
+    errors: tuple[RegimeError, ...] = ()
+    """Scored on measurements of this device; without it, its class's, which are wider."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if "main" not in self.memories:
+            raise ValueError(f"memories must hold 'main', not only {', '.join(self.memories) or 'nothing'}")
+        if self.kind != "fpga" and not self.peak_ops_per_s:
+            raise ValueError("peak_ops_per_s must hold at least one format")
+        for path, source in named_sources(self):
+            if source not in self.sources:
+                known = ", ".join(self.sources)
+                raise ValueError(f"{path}: source {source!r} is not a key of sources ({known})")
+        return self
+
+    @property
+    def main_memory(self) -> Memory:
+        """The level that holds the model."""
+        return self.memories["main"]
+
+    def cite(self, datum: Datum) -> str:
+        """Source of a figure in words, with its confidence."""
+        return f"{self.sources[datum.source]} ({datum.confidence})"
+
+
+def figures_of(item: object, path: str = "") -> Iterator[tuple[str, Datum]]:
+    """Every figure below a model, with its dotted path as in the TOML."""
+    if isinstance(item, Datum):
+        yield path, item
+    elif isinstance(item, Strict):
+        for name in type(item).model_fields:
+            yield from figures_of(getattr(item, name), f"{path}.{name}" if path else name)
+    elif isinstance(item, dict):
+        for key, value in item.items():
+            yield from figures_of(value, f"{path}.{key}")
+
+
+def named_sources(device: Device) -> Iterator[tuple[str, str]]:
+    """Every place of a device that names a source: (dotted path, key)."""
+    yield "units", device.units.source
+    for path, datum in figures_of(device):
+        yield path, datum.source
+    for index, error in enumerate(device.errors):
+        yield f"errors.{index}", error.source

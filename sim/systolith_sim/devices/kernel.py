@@ -1,0 +1,295 @@
+"""Kernel cost: seconds of each operation of a Graph on a Device, with the interval its scored error gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from systolith_model.graph import BITS, Format, Graph, MatmulShape, Operation, Tensor, flops, matmul_shape
+from systolith_sim.devices import attention as fused
+from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
+from systolith_sim.devices.classes import class_of
+from systolith_sim.devices.device import Device, KernelParameters, Operator, Regime, RegimeError
+from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
+from systolith_sim.devices.systolic import systolic_gemm
+
+Launch = Literal["graph", "eager"]
+
+WIDER: dict[Format, tuple[Format, ...]] = {
+    "int4": ("int4", "int8", "fp8", "bf16", "fp16", "fp32"),
+    "int8": ("int8", "bf16", "fp16", "fp32"),
+    "fp8": ("fp8", "bf16", "fp16", "fp32"),
+    "bf16": ("bf16", "fp16", "fp32"),
+    "fp16": ("fp16", "bf16", "fp32"),
+    "fp32": ("fp32", "bf16", "fp16"),
+    "int32": ("int32", "fp32", "bf16"),
+}
+"""Formats a product may be computed in, in order of choice; a machine without fp32 falls back to bf16."""
+
+SCORED_FORMATS = ("bf16", "fp16")
+"""Formats the GPU and TPU errors were scored on; others get the interval twice as wide, in logarithm."""
+
+UNSCORED = 2.0
+"""Factor below and above where nothing of the kind was ever scored. Declared, not measured."""
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """Cost of one operation on one device; the interval holds 90 % of measurements where it was scored."""
+
+    seconds: float
+    compute_seconds: float
+    memory_seconds: float
+    launch_seconds: float
+    bound_by: Regime
+    flops: int
+    bytes: int
+    low: float
+    high: float
+    format: Format
+    """Format the product is computed in, which may be wider than its operands."""
+    error_source: str
+    """Where the interval comes from."""
+
+
+def computed_in(device: Device, wanted: Format) -> Format:
+    """The format a device computes in when asked for ``wanted``.
+
+    Raises
+    ------
+    ValueError
+        If the device has no peak rate for any format that could serve.
+    """
+    for candidate in WIDER[wanted]:
+        if candidate in device.peak_ops_per_s:
+            return candidate
+    known = ", ".join(device.peak_ops_per_s) or "none"
+    raise ValueError(f"device {device.id!r} cannot compute {wanted}: its formats are {known}")
+
+
+def parameters_of(device: Device) -> KernelParameters:
+    """Fitted parameters of a device, or its class's."""
+    return device.kernel if device.kernel is not None else class_of(device.kind).parameters(device)
+
+
+def machine_of(device: Device, numbers: Format) -> Machine:
+    """The numbers the kernel models need, for products computed in ``numbers``."""
+    parameters = parameters_of(device)
+    special = parameters.formats.get(numbers)
+    launch, efficiency, feed = (
+        getattr(special, name, None) or getattr(parameters, name)
+        for name in ("launch_s", "compute_efficiency", "feed_bytes_per_s")
+    )
+    caches = [memory for name, memory in device.memories.items() if name != "main"]
+    return Machine(
+        units=device.units.count,
+        peak_ops_per_s=device.peak_ops_per_s[numbers].value,
+        bandwidth_bytes_per_s=device.main_memory.bandwidth_bytes_per_s.value,
+        cache_bytes=max((memory.size_bytes.value for memory in caches), default=0.0),
+        launch_s=launch.value,
+        compute_efficiency=efficiency.value,
+        memory_efficiency=parameters.memory_efficiency.value,
+        feed_bytes_per_s=feed.value,
+        k_step_s=parameters.k_step_s.value,
+    )
+
+
+def levels_of(device: Device) -> list[Level]:
+    """(size, sustained bandwidth) of each level of memory, smallest first, main memory last."""
+    efficiency = parameters_of(device).memory_efficiency.value
+    caches = [
+        (memory.size_bytes.value, memory.bandwidth_bytes_per_s.value)
+        for name, memory in device.memories.items()
+        if name != "main"
+    ]
+    main = device.main_memory
+    return [*sorted(caches), (main.size_bytes.value, efficiency * main.bandwidth_bytes_per_s.value)]
+
+
+def streaming_s(device: Device, moved_bytes: ArrayLike) -> NDArray[np.float64]:
+    """Seconds in which norms and elementwise kernels move ``moved_bytes``, without their launch."""
+    share = parameters_of(device).streaming_efficiency
+    if share is None:
+        return level_stream_s(moved_bytes, moved_bytes, levels_of(device))
+    return np.asarray(moved_bytes, float) / (share.value * device.main_memory.bandwidth_bytes_per_s.value)
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Bytes of constants one pass over the graph reads: what passes before the same weight is read again."""
+    return sum(
+        tensor.bytes * operation.count
+        for operation in graph
+        if operation.kind != "embedding"
+        for tensor in graph.inputs_of(operation)
+        if tensor.constant
+    )
+
+
+def kernel_time(
+    device: Device,
+    graph: Graph,
+    operation: Operation,
+    *,
+    reuse_bytes: float | None = None,
+    launch: Launch = "graph",
+) -> KernelTime:
+    """Cost of one instance of an operation.
+
+    Parameters
+    ----------
+    reuse_bytes : float, optional
+        Bytes that pass before the same weights are read again; without it, all weights of the graph.
+    launch : {"graph", "eager"}
+        Kernels replayed without the host, or each launched by a framework (``device.eager_launch_s``).
+
+    Raises
+    ------
+    ValueError
+        If the device is an FPGA core, lacks the format, or states no ``eager_launch_s`` when asked for it.
+    """
+    reuse = float(weight_bytes(graph)) if reuse_bytes is None else reuse_bytes
+    numbers = _numbers(device, graph, operation)
+    operator, terms = _terms(device, graph, operation, numbers, reuse)
+    total, start, compute, memory = (
+        float(np.asarray(part).reshape(-1)[0])
+        for part in (terms.total_s, terms.launch_s, terms.compute_s, terms.memory_s)
+    )
+    if launch == "eager":
+        if device.eager_launch_s is None:
+            raise ValueError(f"device {device.id!r} states no eager_launch_s; choose launch='graph'")
+        slack = max(0.0, device.eager_launch_s.value - start)
+        total, start = total + slack, start + slack
+    regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
+    low, high, source = interval_factors(device, operator, regime, numbers)
+    moved = _moved_bytes(graph, operation)
+    count = flops(graph, operation)
+    return KernelTime(
+        total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source
+    )
+
+
+def cost(device: Device, graph: Graph, *, launch: Launch = "graph") -> Iterator[tuple[Operation, KernelTime]]:
+    """Cost of one instance of every operation, in the graph's order; ``operation.count`` is not applied."""
+    reuse = float(weight_bytes(graph))
+    for operation in graph:
+        yield operation, kernel_time(device, graph, operation, reuse_bytes=reuse, launch=launch)
+
+
+def interval_factors(
+    device: Device, operator: Operator, regime: Regime, numbers: Format
+) -> tuple[float, float, str]:
+    """(low, high) factors of the 90 % interval, and where they come from.
+
+    From the device's own scores, else its class's; a regime nobody scored takes the widest of the operator's,
+    an operator nobody scored takes ``UNSCORED``.
+    """
+    for errors, sources in ((device.errors, device.sources), _class_errors(device)):
+        scored = [error for error in errors if error.operator == operator]
+        chosen = [error for error in scored if error.regime == regime] or scored
+        if chosen:
+            low, high = min(error.low for error in chosen), max(error.high for error in chosen)
+            source = sources[chosen[0].source]
+            if device.kind != "cpu" and numbers not in SCORED_FORMATS:
+                return low**2, high**2, f"{source}; {numbers} not scored: twice as wide"
+            return low, high, source
+    return 1 / UNSCORED, UNSCORED, "no operation of this kind was scored: a factor of 2"
+
+
+def _class_errors(device: Device) -> tuple[tuple[RegimeError, ...], dict[str, str]]:
+    family = class_of(device.kind)
+    return family.errors, family.sources
+
+
+def _numbers(device: Device, graph: Graph, operation: Operation) -> Format:
+    """Format of the arithmetic: the widest operand's, or the next the device has."""
+    operands: tuple[Tensor, ...] = graph.inputs_of(operation)
+    if operation.kind == "embedding":
+        operands = operands[1:]
+    elif operation.kind == "matmul":
+        operands = operands[:2]
+    widest = max(operands, key=lambda tensor: BITS[tensor.format])
+    return computed_in(device, widest.format)
+
+
+def _terms(
+    device: Device, graph: Graph, operation: Operation, numbers: Format, reuse: float
+) -> tuple[Operator, Terms]:
+    machine = machine_of(device, numbers)
+    if operation.kind == "matmul":
+        return "matmul", _matmul(device, machine, graph, operation, reuse)
+    if operation.kind == "attention":
+        return "attention", _attention(device, machine, graph, operation)
+    moved = _moved_bytes(graph, operation)
+    memory = streaming_s(device, moved)
+    vector = device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]
+    compute = np.asarray(flops(graph, operation) / vector.value)
+    start = np.asarray(machine.launch_s)
+    total = start + smooth_maximum(compute, memory, CONSTANTS.sharpness)
+    return "streaming", Terms(total, start, compute, memory)
+
+
+def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+    shape: MatmulShape = matmul_shape(graph, operation)
+    a, w = graph.inputs_of(operation)[:2]
+    (out,) = graph.outputs_of(operation)
+    sizes = {
+        "batch": shape.batch, "m": shape.m, "k": shape.k, "n": shape.n,
+        "input_bytes": BITS[a.format] / 8, "weight_bytes": BITS[w.format] / 8,
+        "output_bytes": BITS[out.format] / 8,
+        "reuse_bytes": (reuse if w.constant else w.bytes) + a.bytes + out.bytes,
+    }  # fmt: skip
+    if device.kind == "cpu":
+        return blas_gemm(machine, levels_of(device), **sizes)
+    if device.kind == "tpu":
+        rows, cols = device.units.array_rows, device.units.array_cols
+        if rows is None or cols is None:
+            raise ValueError(
+                f"device {device.id!r}: units.array_rows and units.array_cols are needed for a tpu"
+            )
+        return systolic_gemm(machine, rows=rows, cols=cols, **sizes)
+    return tiled_gemm(machine, **sizes)
+
+
+def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation) -> Terms:
+    q, k, _ = graph.inputs_of(operation)
+    causal = bool(operation.attributes.get("causal"))
+    batch, heads, queries, size = q.shape
+    library = parameters_of(device).attention
+    if device.kind == "gpu" and library is not None:
+        sizes = fused.AttentionSizes.of(batch, heads, k.shape[1], queries, k.shape[2], size)
+        chosen = fused.AttentionLibrary(
+            library.packs_groups, library.splits_ungrouped, library.cache_passes.value
+        )
+        own = Machine(
+            **{
+                **vars(machine),
+                "launch_s": library.launch_s.value,
+                "compute_efficiency": library.efficiency.value,
+            }
+        )
+        return fused.attention(
+            own,
+            sizes,
+            causal=causal,
+            element_bytes=BITS[q.format] / 8,
+            kv_bytes=BITS[k.format] / 8,
+            library=chosen,
+        )
+    moved = _moved_bytes(graph, operation)
+    compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)
+    compute = np.asarray(compute + moved / (machine.feed_bytes_per_s * machine.units))
+    memory = level_stream_s(moved, moved, levels_of(device))
+    start = np.asarray(machine.launch_s)
+    return Terms(start + smooth_maximum(compute, memory, CONSTANTS.sharpness), start, compute, memory)
+
+
+def _moved_bytes(graph: Graph, operation: Operation) -> int:
+    """Bytes read and written once each; an embedding reads only the rows it gathers."""
+    outputs = sum(tensor.bytes for tensor in graph.outputs_of(operation))
+    inputs = graph.inputs_of(operation)
+    if operation.kind != "embedding":
+        return outputs + sum(tensor.bytes for tensor in inputs)
+    tokens, table = inputs[:2]
+    return outputs + tokens.bytes + tokens.elements * (table.bytes // table.shape[0])
