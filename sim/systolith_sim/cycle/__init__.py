@@ -2,7 +2,6 @@
 
 from systolith_sim.cycle.accesses import Accesses
 from systolith_sim.cycle.model import simulate
-from systolith_sim.cycle.port import RandomStalls
 from systolith_sim.cycle.result import (
     CycleResult,
     DeadlockError,
@@ -11,6 +10,7 @@ from systolith_sim.cycle.result import (
     Timeline,
     TransferTimes,
 )
+from systolith_sim.cycle.waits import RandomStalls
 
 __all__ = [
     "Accesses",

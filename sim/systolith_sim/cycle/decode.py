@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
 from systolith_hw.isa import QUEUES, STALL_CAUSES, Instruction, Load, Matmul, Store, Vector
 from systolith_hw.timing import (
     MemoryTiming,
-    Transfer,
+    bursts,
     matmul_cycles,
     matmul_done,
     pass_cycles,
@@ -34,14 +35,14 @@ class Run:
     without overhead a cycle passes between two bursts of a write; that of a read waits there already.
     """
 
-    __slots__ = ("beats", "bursts", "last", "last_beats", "occupied")
+    __slots__ = ("beats", "burst_beats", "last", "last_beats", "occupied")
 
-    def __init__(self, transfer: Transfer, overhead: int, *, write: bool = False) -> None:
-        self.beats, self.bursts, self.last_beats = transfer.beats, transfer.bursts, transfer.last_beats
+    def __init__(self, burst_beats: tuple[int, ...], overhead: int, *, write: bool = False) -> None:
+        self.burst_beats, self.beats, self.last_beats = burst_beats, sum(burst_beats), burst_beats[-1]
         between = max(overhead, 1) if write else overhead
-        self.last = transfer.beats - transfer.last_beats + between * (transfer.bursts - 1)
+        self.last = self.beats - self.last_beats + between * (len(burst_beats) - 1)
         """From the first acceptance to that of the last burst."""
-        self.occupied = self.last + transfer.last_beats + overhead
+        self.occupied = self.last + self.last_beats + overhead
 
 
 class Op:
@@ -118,8 +119,10 @@ class Decoder:
                                  f"not {value}")
         found = transfers(self._core, dram_address=i.dram_address, dram_stride=i.dram_stride,
                           rows=i.rows, row_bytes=i.row_bytes)
+        cut = (beats for _, beats in bursts(self._core, offset=i.dram_address // port, rows=i.rows,
+                                            stride=i.dram_stride // port, row_beats=i.row_bytes // port))
         overhead, write = self._memory.burst_overhead, isinstance(i, Store)
-        return tuple(Run(transfer, overhead, write=write) for transfer in found)
+        return tuple(Run(tuple(islice(cut, transfer.bursts)), overhead, write=write) for transfer in found)
 
 
 def consumers(queues: list[list[Op]]) -> list[int]:

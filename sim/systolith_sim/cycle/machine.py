@@ -20,8 +20,6 @@ from systolith_hw.timing import (
     LOAD_REQUEST_DELAY,
     STORE_READ_DELAY,
     STORE_TURNAROUND,
-    MemoryTiming,
-    Transfer,
     fetch_beats,
     store_buffer_delay,
 )
@@ -43,9 +41,8 @@ class Machine:
         The instructions of each queue.
     """
 
-    def __init__(self, core: CoreConfig, memory: MemoryTiming, port: Port, order: Sequence[int],
-                 queues: list[list[Op]]) -> None:
-        self._core, self._memory, self._port, self._order = core, memory, port, order
+    def __init__(self, core: CoreConfig, port: Port, order: Sequence[int], queues: list[list[Op]]) -> None:
+        self._core, self._port, self._order = core, port, order
         self._env = env = port.env
         self._fetch_signal, self._dispatch_signal, self._read_signal, self._write_signal = (
             Signal(env) for _ in range(4))
@@ -56,7 +53,7 @@ class Machine:
         self._consumers = [self.heads[queue] for queue in consumers(queues)]
         self._dispatches: list[int] = []
         self._arrivals: list[int] = []
-        """First beat at the port of each fetched chunk."""
+        """Last beat at the port of each instruction."""
         self._buffered: list[int] = []
         """Earliest request of each of the stores' transfers (T14)."""
         self._ends: list[int] = []
@@ -71,31 +68,28 @@ class Machine:
 
     def _fetch(self) -> ProcessGenerator:
         core, chunk, dispatches = self._core, self._core.fetch_instructions, self._dispatches
-        accepted = FIRST_FETCH - 1
+        accepted, beats = FIRST_FETCH - 1, fetch_beats(core, instructions=1)
         for first in range(0, len(self._order), chunk):
-            beats = fetch_beats(core, instructions=min(chunk, len(self._order) - first))
-            run = Run(Transfer(beats, 1, beats), self._memory.burst_overhead)
+            burst = fetch_beats(core, instructions=min(chunk, len(self._order) - first))
             visible = accepted + 1  # T2
             if first > chunk:
                 while len(dispatches) <= first - chunk - 1:
                     yield self._fetch_signal.sleep()
                 visible = max(visible, dispatches[first - chunk - 1] + 1)
-            accepted, end, _ = yield Request(self._port, FETCH, visible, run)
-            self._arrivals.append(end - beats + 1)
+            request = Request(self._port, FETCH, visible, Run((burst,), self._port.memory.burst_overhead))
+            accepted, _, _ = yield request
+            self._arrivals += self._port.arrivals(request, beats)
             self._dispatch_signal.wake()
 
     def _dispatch(self) -> ProcessGenerator:
-        core, heads, dispatches, signal = self._core, self.heads, self._dispatches, self._dispatch_signal
-        chunk, beats, depth = core.fetch_instructions, fetch_beats(core, instructions=1), core.queue_depth
-        time = arrival = UNKNOWN
+        heads, dispatches, arrivals = self.heads, self._dispatches, self._arrivals
+        chunk, depth = self._core.fetch_instructions, self._core.queue_depth
+        time = UNKNOWN
         for number, queue in enumerate(self._order):
-            place = number % chunk
-            if place == 0:
-                while len(self._arrivals) <= number // chunk:
-                    yield signal.sleep()
-                arrival = self._arrivals[number // chunk] - 1 + DISPATCH_DELAY
-            arrival += beats
-            time = time + 1 if time >= arrival else arrival  # T3
+            while len(arrivals) <= number:
+                yield self._dispatch_signal.sleep()
+            earliest = arrivals[number] + DISPATCH_DELAY
+            time = time + 1 if time >= earliest else earliest  # T3
             head = heads[queue]
             blocking = len(head.dispatched) - depth
             if blocking >= 0:
@@ -105,7 +99,7 @@ class Machine:
                 time = max(time, starts[blocking] + 1)
             dispatches.append(time)
             head.dispatch(time)
-            if place == chunk - 1:
+            if number % chunk == chunk - 1:
                 self._fetch_signal.wake()
 
     def _load(self) -> ProcessGenerator:

@@ -9,7 +9,7 @@ from systolith_hw.isa import QUEUES, Instruction
 from systolith_hw.timing import MemoryTiming
 from systolith_sim.cycle.decode import SEMAPHORES, Decoder, semaphore_name, total_accesses
 from systolith_sim.cycle.machine import Machine
-from systolith_sim.cycle.port import Port, RandomStalls
+from systolith_sim.cycle.port import Port
 from systolith_sim.cycle.result import (
     CycleResult,
     DeadlockError,
@@ -18,6 +18,8 @@ from systolith_sim.cycle.result import (
     Timeline,
     counters_of,
 )
+from systolith_sim.cycle.stalled import StalledPort
+from systolith_sim.cycle.waits import RandomStalls
 
 _MOST = 255
 """Largest count of a semaphore."""
@@ -38,7 +40,7 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
     timeline : bool
         Keep the times of every instruction and transfer.
     stalls : RandomStalls, optional
-        Estimate the random memory with these mean waits instead.
+        The random memory instead: its very waits if a seed is given, an estimate from their mean if not.
 
     Raises
     ------
@@ -52,8 +54,9 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
     if not instructions:
         raise ValueError("instructions must hold at least one, not 0")
     order, queues = Decoder(core, memory).decode(instructions)
-    port = Port(Environment(), memory, log=timeline)
-    machine = Machine(core, memory, port, order, queues)
+    port = (Port(Environment(), memory, log=timeline) if stalls is None
+            else StalledPort(Environment(), memory, stalls, log=timeline))
+    machine = Machine(core, port, order, queues)
     machine.run()
     _check_semaphores(machine)
     _check_deadlock(machine, instructions, order)

@@ -5,7 +5,7 @@ been visible longest (T13), so SimPy's event queue, with the requester as the pr
 the order of service, and each transfer is one event.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from simpy import Environment, Event
 from simpy.events import EventPriority
@@ -16,7 +16,7 @@ from systolith_sim.cycle.result import TransferTimes
 
 FETCH, LOAD, STORE = (EventPriority(rank) for rank in (2, 3, 4))
 """Requesters: SimPy's priority among requests of one cycle (T13), below that of its own events."""
-_NAMES = {FETCH: "fetch", LOAD: "load", STORE: "store"}
+NAMES = {FETCH: "fetch", LOAD: "load", STORE: "store"}
 
 
 class Request(Event):
@@ -38,6 +38,7 @@ class Request(Event):
 
     def served(self, last: int, end: int, response: int) -> None:
         """Give the value to those who wait."""
+        self.end = end
         self._value = (last, end, response)
 
 
@@ -47,7 +48,7 @@ class Port:
     def __init__(self, env: Environment, memory: MemoryTiming, *, log: bool) -> None:
         self.env = env
         self.transfers: list[TransferTimes] | None = [] if log else None
-        self._memory = memory
+        self.memory = memory
         self._free = 1
         """The arbiter may choose from this cycle on."""
         self._busy_until = 0
@@ -55,7 +56,7 @@ class Port:
     def serve(self, event: Event) -> None:
         """A request becomes visible: nobody can overtake it any more, so all that follows is known."""
         assert isinstance(event, Request)
-        run, memory, now = event.run, self._memory, int(self.env.now)
+        run, memory, now = event.run, self.memory, int(self.env.now)
         accept = (self._free if self._free > now else now) + GRANT_DELAY  # T13
         if accept < self._busy_until:  # M4
             accept = self._busy_until
@@ -70,23 +71,8 @@ class Port:
             event.served(last, end, end)
             self._free = last + 1
         if self.transfers is not None:
-            self.transfers.append(TransferTimes(_NAMES[event.requester], now, accept, end))
+            self.transfers.append(TransferTimes(NAMES[event.requester], now, accept, end))
 
-
-@dataclass(frozen=True, kw_only=True)
-class RandomStalls:
-    """Mean waits of the random memory (M8), cycles; what the model's estimate knows of it."""
-
-    address: float = 0.0
-    """Until an address on the port is accepted."""
-    read_beat: float = 0.0
-    """Before each read beat, beyond the cycle that it takes."""
-    write_beat: float = 0.0
-    """Before each write beat is taken, beyond the cycle that it takes."""
-    response: float = 0.0
-    """Before a write response."""
-
-    def __post_init__(self) -> None:
-        for name in ("address", "read_beat", "write_beat", "response"):
-            if not 0 <= getattr(self, name) < 1 << 20:
-                raise ValueError(f"{name} must be in 0..{(1 << 20) - 1}, not {getattr(self, name)}")
+    def arrivals(self, request: Request, every: int) -> Sequence[int]:
+        """Cycles of every ``every``-th beat of a served fetch, the last one among them."""
+        return range(request.end - request.run.beats + every, request.end + 1, every)
