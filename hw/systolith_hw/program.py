@@ -18,6 +18,8 @@ from systolith_hw.legality import IllegalProgram, check_instructions
 
 MEMORY_BYTES = 1 << 32
 """Bytes that the memory port can address."""
+MAX_INSTRUCTIONS = (1 << 24) - 1
+"""The longest program that a core can count."""
 _FORMAT = "systolith-program-1"
 
 
@@ -75,8 +77,9 @@ class Program:
     """Size of the DRAM that the program needs."""
 
     def __post_init__(self) -> None:
-        if not self.instructions:
-            raise ValueError("instructions must hold at least one instruction, not none")
+        if not 1 <= len(self.instructions) <= MAX_INSTRUCTIONS:
+            raise ValueError(f"instructions must hold 1..{MAX_INSTRUCTIONS} instructions, "
+                             f"not {len(self.instructions)}")
         if not 1 <= self.memory_bytes <= MEMORY_BYTES:
             raise ValueError(f"memory_bytes must be in 1..{MEMORY_BYTES}, not {self.memory_bytes}")
         for region in self.outputs:

@@ -76,7 +76,7 @@ def test_disassembly_has_a_line_an_instruction():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"instructions": ()}, "at least one instruction"),
+    ({"instructions": ()}, "instructions must hold 1..16777215 instructions, not 0"),
     ({"memory_bytes": 0}, "memory_bytes must be in 1..4294967296, not 0"),
     ({"program_address": 0}, "at 0 must not overlap"),
     ({"program_address": 4096}, "program_address must lie within memory_bytes = 4096"),
