@@ -24,7 +24,9 @@ from fit_rows import (
     AttentionRows,
     GemmRows,
     Mask,
+    attention_roofline,
     attention_rows,
+    gemm_roofline,
     gemm_rows,
     streaming_rows,
     tpu_layers,
@@ -143,15 +145,6 @@ def scored(device: Device, operator: str, on: str, terms: Terms, measured: Array
     return Scored(device.id, operator, on, terms.total_s, measured, regimes, roofline)
 
 
-def gemm_roofline(device: Device, rows: GemmRows) -> Array:
-    """Larger of operations over peak and bytes over bandwidth: what a bare roofline says."""
-    moved = 2 * (rows.n * rows.k + rows.m * rows.k + rows.m * rows.n)
-    work = 2 * rows.m * rows.k * rows.n
-    return np.maximum(
-        work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
-    )
-
-
 def attention_terms(
     device: Device, gemm: Parameters, fitted: Parameters, rows: AttentionRows, constants: AttentionConstants
 ) -> Terms:
@@ -177,16 +170,6 @@ def fit_attention(
         )
 
     return descend(loss, {"launch_s": 1e-5, "efficiency": 0.6, "cache_passes": 2.0})
-
-
-def attention_roofline(device: Device, rows: AttentionRows) -> Array:
-    """Bare roofline of causal attention."""
-    s = rows.sizes
-    work = 4 * s.batch * s.heads * s.queries * s.visited_keys(True) * s.head_size
-    moved = 4 * s.batch * s.head_size * (s.heads * s.queries + s.kv_heads * s.keys)
-    return np.maximum(
-        work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
-    )
 
 
 def score_gemms(data: Path) -> tuple[dict[str, Parameters], Parameters, list[Scored], list[Scored]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith_sim.devices.attention import AttentionSizes
+from systolith_sim.devices.device import Device
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -144,3 +145,22 @@ def tpu_layers(data: Path) -> tuple[Array, Array, Mask]:
     tokens = np.array(sorted(whole), float)
     seconds = np.array([sum(whole[int(count)][name] for name in TPU_PRODUCTS) for count in tokens])
     return tokens, seconds, (tokens // 100) % 2 == 0
+
+
+def gemm_roofline(device: Device, rows: GemmRows) -> Array:
+    """Larger of operations over peak and bytes over bandwidth: what a bare roofline says."""
+    moved = 2 * (rows.n * rows.k + rows.m * rows.k + rows.m * rows.n)
+    work = 2 * rows.m * rows.k * rows.n
+    return np.maximum(
+        work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
+    )
+
+
+def attention_roofline(device: Device, rows: AttentionRows) -> Array:
+    """Bare roofline of causal attention."""
+    s = rows.sizes
+    work = 4 * s.batch * s.heads * s.queries * s.visited_keys(True) * s.head_size
+    moved = 4 * s.batch * s.head_size * (s.heads * s.queries + s.kv_heads * s.keys)
+    return np.maximum(
+        work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
+    )

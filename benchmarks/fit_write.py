@@ -25,12 +25,12 @@ from systolith_sim.devices.toml import device_toml
 if TYPE_CHECKING:
     from fit_devices import Parameters, Scored
 
-FITTED, SCORED = "fitted", "scored"
+FITTED = "fitted"
 ORIGIN = {
-    "matmul": "ai-dynamo/aiconfigurator, commit 095f58a, GEMM tables of vLLM 0.14.0 and 0.22.0",
-    "attention": "ai-dynamo/aiconfigurator, commit 095f58a, attention tables of vLLM 0.14.0 and 0.22.0",
-    "streaming": "microsoft/vidur, commit 7d47513, MLP profile of Llama-2-7B on A100",
-    "tpu": "casys-kaist/LLMServingSim, commit 5daddb2, layers of Llama-3.1-8B on TPU v6e-1",
+    "matmul": "GEMM tables of ai-dynamo/aiconfigurator@095f58a",
+    "attention": "attention tables of ai-dynamo/aiconfigurator@095f58a",
+    "streaming": "MLP profile of A100 in microsoft/vidur@7d47513",
+    "tpu": "TPU v6e layers of casys-kaist/LLMServingSim@5daddb2",
 }
 REGIMES: tuple[Regime, ...] = ("launch", "memory", "compute")
 LEAST_ROWS = 20
@@ -82,7 +82,8 @@ def errors(scores: Sequence[Scored], *, widen: float = 1.0) -> tuple[RegimeError
             low, high = np.quantile(chosen, (0.05, 0.95)) ** widen
             found.append(
                 RegimeError(
-                    operator=cast(Operator, operator), regime=regime, rows=len(chosen), source=SCORED,
+                    operator=cast(Operator, operator), regime=regime, rows=len(chosen),
+                    source=f"scored_{operator}",
                     low=round(float(min(low, 1.0)), 3), high=round(float(max(high, 1.0)), 3),
                     mape=round(float(np.mean(np.abs(1 / chosen - 1))), 4),
                 )
@@ -115,12 +116,12 @@ def _attention(fit: Parameters, fa3: bool) -> AttentionParameters:
 
 def _sources(old: Mapping[str, str], origins: Sequence[str]) -> dict[str, str]:
     rows = "; ".join(ORIGIN[name] for name in origins)
-    kept = {key: text for key, text in old.items() if key not in (FITTED, SCORED)}
-    return {
-        **kept,
-        FITTED: f"benchmarks/fit_devices.py on rows of {rows}",
-        SCORED: f"rows of the same tables that the fit has not seen: {rows}",
+    kept = {key: text for key, text in old.items() if key != FITTED and not key.startswith("scored")}
+    scored = {
+        f"scored_{'matmul' if name == 'tpu' else name}": f"scored on unseen rows of {ORIGIN[name]}"
+        for name in origins
     }
+    return {**kept, FITTED: f"benchmarks/fit_devices.py on {rows}", **scored}
 
 
 def _folder() -> Path:
@@ -130,7 +131,10 @@ def _folder() -> Path:
 def _update(
     device: Device, kernel: KernelParameters, found: tuple[RegimeError, ...], origins: Sequence[str]
 ) -> None:
-    fields = {"kernel": kernel, "errors": found, "sources": _sources(device.sources, origins)}
+    used = {error.source for error in found}
+    sources = _sources(device.sources, origins)
+    sources = {key: text for key, text in sources.items() if key in used or not key.startswith("scored")}
+    fields = {"kernel": kernel, "errors": found, "sources": sources}
     changed = Device.model_validate(
         {**{name: getattr(device, name) for name in device.model_fields_set}, **fields}
     )
@@ -170,8 +174,11 @@ def _gpu_class(
     return DeviceClass(
         kind="gpu",
         sources=_sources({}, ("matmul", "attention", "streaming"))
-        | {SCORED: "matmul: each of four GPUs with itself left out of the class; attention and streaming: "
-           "1.5 times the spread of the devices they were fitted on, in logarithm"},
+        | {
+            "scored_matmul": f"each of four GPUs predicted from the other three, {ORIGIN['matmul']}",
+            "scored_attention": f"1.5 times the spread, in logarithm, of three GPUs in {ORIGIN['attention']}",
+            "scored_streaming": f"1.5 times the spread, in logarithm, of one GPU, {ORIGIN['streaming']}",
+        },
         launch_s=_datum(family["launch_s"]), compute_efficiency=_datum(family["compute_efficiency"]),
         memory_efficiency=_datum(family["memory_efficiency"]),
         feed_bytes_per_op=_datum(family["feed_bytes_per_s"]),
@@ -184,7 +191,7 @@ def _tpu_class(tpu: Parameters, found: tuple[RegimeError, ...]) -> DeviceClass:
     return DeviceClass(
         kind="tpu",
         sources=_sources({}, ("tpu",))
-        | {SCORED: "TPU v6e alone was measured: twice its spread, in logarithm, for other TPUs"},
+        | {"scored_matmul": f"twice the spread, in logarithm, of the one TPU measured, {ORIGIN['tpu']}"},
         launch_s=_datum(tpu["launch_s"]), compute_efficiency=_datum(tpu["compute_efficiency"]),
         memory_efficiency=_datum(tpu["memory_efficiency"]),
         feed_bytes_per_op=_datum(0.04, note=FEED), errors=found,
