@@ -6,7 +6,7 @@ Semaphore ``c`` of queue ``p`` is raised by ``p`` for queue ``c`` alone, and the
 so a counting semaphore is enough, and program order always satisfies every wait.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,35 @@ _NUMBER = {queue: number for number, queue in enumerate(QUEUES)}
 
 @dataclass(eq=False)
 class Region:
-    """Bytes (or rows) of one memory that are used as a whole, and the last use by each queue."""
+    """Bytes (or rows) of one memory, and the last use of them by each queue.
+
+    While a region keeps its content, its parts are used apart; ``renew`` begins new content.
+    """
 
     memory: str
     start: int
     end: int
+    before: tuple["Region", ...] = ()
+    """What held the same bytes before: its uses are hazards to the first write."""
     read_by: dict[int, int] = field(default_factory=dict)
     """Queue number to its last instruction, counted within the queue, that reads here."""
     written_by: dict[int, int] = field(default_factory=dict)
+    parts: dict[Hashable, "Region"] = field(default_factory=dict)
+
+    def part(self, key: Hashable = None) -> "Region":
+        """A part of the content."""
+        if key not in self.parts:
+            self.parts[key] = Region(self.memory, self.start, self.end, self.before)
+        return self.parts[key]
+
+    def renew(self) -> None:
+        """New content comes; instructions that use the old one may still be added."""
+        if self.parts:
+            self.before, self.parts = tuple(self.parts.values()), {}
+
+    def history(self) -> tuple["Region", ...]:
+        """The region and all whose uses matter to what will stand here."""
+        return self, *self.parts.values(), *self.before
 
 
 class Assembler:
@@ -47,11 +68,10 @@ class Assembler:
 
         Regions that overlap this one must not be used again after it is made.
         """
-        made = Region(memory, start, end)
         known = self._regions.setdefault(memory, [])
-        for old in [other for other in known if other.start < end and start < other.end]:
-            _latest(made.read_by, old.read_by)
-            _latest(made.written_by, old.written_by)
+        over = [other for other in known if other.start < end and start < other.end]
+        made = Region(memory, start, end, tuple(region for old in over for region in old.history()))
+        for old in over:
             if start <= old.start and old.end <= end:
                 known.remove(old)
         known.append(made)
@@ -72,8 +92,10 @@ class Assembler:
             _latest(needs, region.written_by)
             region.read_by[number] = position
         for region in writes:
-            _latest(needs, region.written_by)
-            _latest(needs, region.read_by)
+            for other in (region, *region.before):
+                _latest(needs, other.written_by)
+                _latest(needs, other.read_by)
+            region.before = ()  # later writers come after this one in the same queue
             region.written_by[number] = position
         self._program.append((number, position, fields, self._wait(number, needs)))
 

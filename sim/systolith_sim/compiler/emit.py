@@ -8,13 +8,12 @@ from systolith_sim.compiler.inputs import Inputs, Operands, Parameters
 from systolith_sim.compiler.places import (
     ChipMatrix,
     Ring,
-    Slot,
     data_slots,
     output_slot,
     parameter_tile,
     up,
 )
-from systolith_sim.compiler.tiling import Columns, Cut, Group, Rows, Step
+from systolith_sim.compiler.tiling import Cut, Step
 
 
 class _Block(NamedTuple):
@@ -59,7 +58,7 @@ class _Emitter:
             number += 1
         self._require(number)
         assert finished is not None
-        self._read_out(finished, final=True)
+        self._read_out(finished)
 
     def _plan_one(self) -> bool:
         step = next(self._steps, None)
@@ -107,9 +106,9 @@ class _Emitter:
         self._blocks += step.last
         return _Block(step, address, self._accumulators[bank])
 
-    def _read_out(self, block: _Block, *, final: bool = False) -> None:
+    def _read_out(self, block: _Block) -> None:
         step, parameters = block.step, self._inputs.parameters.popleft()
-        place = self._outputs.place(step.rows, step.group)
+        place = self._outputs.place(step)
         size, cols = parameter_tile(self._cut.core), self._cut.core.cols
         port = self._assembler.port("write", place.address // self._bank_bytes)
         offset = step.columns.start - step.group.start
@@ -122,9 +121,8 @@ class _Emitter:
                       "zero_point": self._operands.zero_point}
             self._assembler.add("vector", fields, reads=(block.acc, *parameters.regions),
                                 writes=(*place.regions, port))
-        del final
-        if step.columns.index == step.group.blocks[-1].index:
-            self._outputs.store(step.rows, step.group)
+        if step.complete:
+            self._outputs.store(step)
 
 
 class _Place(NamedTuple):
@@ -149,30 +147,30 @@ class _Outputs:
             addresses = data_slots(core, start=start, end=end, size=self._rows.size)
             self._ring = Ring(assembler, "data", addresses, self._rows.size)
 
-    def place(self, rows: Rows, group: Group) -> _Place:
-        """Where the first row and column of a group go."""
-        if isinstance(self._y, ChipMatrix):
-            return _Place(self._y.address + rows.start * self._y.stride + group.start, self._y.stride,
-                          self._y.bands(rows.start, rows.count))
-        slot = self._slot(rows, group)
-        return _Place(slot.address, self._rows.stride, (slot.region,))
+    def place(self, step: Step) -> _Place:
+        """Where the first row of a block and the first column of its group go."""
+        rows, group, y = step.rows, step.group, self._y
+        if isinstance(y, ChipMatrix):
+            return _Place(y.address + rows.start * y.stride + group.start, y.stride, y.bands(rows.start, rows.count))
+        slot = self._ring.slot((step.block, step.group.start))
+        return _Place(slot.address + (rows.start - step.block.start) * self._rows.stride, self._rows.stride,
+                      (slot.region.part(step.stored),))
 
-    def store(self, rows: Rows, group: Group) -> None:
-        """Write a group to DRAM, unless it stays."""
+    def store(self, step: Step) -> None:
+        """Write what is complete to DRAM, unless it stays."""
         y, core = self._y, self._cut.core
+        rows, start, width = step.stored
         if isinstance(y, ChipMatrix):
             return
-        slot = self._slot(rows, group)
-        fields = {"dram_address": y.address + rows.start * y.stride + group.start, "local_address": slot.address}
-        if group.width == self._cut.shape.n and self._rows.stride == y.stride:
+        slot = self._ring.slot((step.block, step.group.start))
+        fields = {"dram_address": y.address + rows.start * y.stride + start,
+                  "local_address": (slot.address + (rows.start - step.block.start) * self._rows.stride
+                                    + start - step.group.start)}
+        if width == self._cut.shape.n and self._rows.stride == y.stride:
             fields |= {"rows": 1, "row_bytes": rows.count * y.stride}
         else:
             fields |= {"dram_stride": y.stride, "local_stride": self._rows.stride, "rows": rows.count,
-                       "row_bytes": up(group.width, core.port_bytes)}
+                       "row_bytes": up(width, core.port_bytes)}
         port = self._assembler.port("read", slot.address // self._bank_bytes)
-        self._assembler.add("store", fields, reads=(slot.region,),
+        self._assembler.add("store", fields, reads=(slot.region.part(step.stored),),
                             writes=(*y.bands(rows.start, rows.count), port))
-
-    def _slot(self, rows: Rows, group: Group) -> Slot:
-        key = (rows, group.start)
-        return self._ring.find(key) or self._ring.take(key)

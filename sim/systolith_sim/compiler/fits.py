@@ -1,67 +1,73 @@
-"""Whether a tiling fits a core, and the tiling that fits every core."""
+"""Whether tilings fit a core, and the tiling that fits every core."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from systolith_hw.config import CoreConfig
 from systolith_sim.compiler.places import (
     MOST_SLOTS,
-    data_slots,
     input_slot,
     output_slot,
     parameter_tile,
+    row_stride,
     weight_slot,
 )
 from systolith_sim.compiler.tiling import Shape, Tiling
 
 
-class Capacity(NamedTuple):
-    """Slots of each memory that a tiling has; none may be 0."""
+class Slots(NamedTuple):
+    """Slots of each memory that a tiling has, integers or arrays; none may be 0."""
 
-    a: int
-    weights: int
-    parameters: int
-    outputs: int
-    accumulators: int
+    a: Any
+    weights: Any
+    parameters: Any
+    outputs: Any
+    sums: Any
     """Blocks of sums that fit in one bank."""
 
     @property
-    def enough(self) -> bool:
+    def enough(self) -> Any:
         """Whether everything has a place."""
-        return min(self) > 0
+        return np.minimum.reduce(np.broadcast_arrays(*self)) > 0
 
 
-def capacity(core: CoreConfig, shape: Shape, tiling: Tiling, *, dram_stride: int | None,
-             store: bool = True) -> Capacity:
-    """The slots that ``tiling`` has on ``core``.
+def capacities(core: CoreConfig, shape: Shape, tiling: Any, *, dram_stride: int | None = -1,
+               store: bool = True) -> Slots:
+    """The slots that a tiling, or each of many tilings in arrays, has on ``core``.
 
     Parameters
     ----------
+    tiling : Tiling or object with arrays of the same names
+        How to cut.
     dram_stride : int or None
-        Stride of A in DRAM; None where A is on chip already.
+        Stride of A in DRAM; None where A is on chip already, full data words when not given.
     store : bool
         Whether Y goes to DRAM.
     """
     half = core.data_bytes // 2
-    rows = -(-shape.m // -(-shape.m // tiling.rows))
-    all_tiles = -(-shape.k // core.rows)
-    k_tiles = -(-all_tiles // -(-all_tiles // tiling.k_tiles))
-    columns = min(tiling.group_columns, shape.n)
-    group_tiles = -(-columns // core.cols)
-    tiles = -(-group_tiles // -(-group_tiles // tiling.tiles))
+    bank = min(half, core.data_bytes // core.data_banks)
+    rows = _balanced(shape.m, tiling.rows)
+    k_tiles = _balanced(-(-shape.k // core.rows), tiling.k_tiles)
+    columns = np.minimum(tiling.group_columns, shape.n)
+    tiles = _balanced(-(-columns // core.cols), tiling.tiles)
     a = outputs = MOST_SLOTS
     if dram_stride is not None:
-        slot = input_slot(core, rows=rows, k=shape.k, k_tiles=k_tiles, dram_stride=dram_stride)
-        a = len(data_slots(core, start=0, end=half, size=slot.size))
+        stride = row_stride(core, shape.k) if dram_stride < 0 else dram_stride
+        size = input_slot(core, rows=rows, k=shape.k, k_tiles=k_tiles, dram_stride=stride).size
+        a = np.minimum(MOST_SLOTS, bank // size * (half // bank))
     if store:
-        slot = output_slot(core, rows=rows, columns=columns)
-        outputs = len(data_slots(core, start=half, end=core.data_bytes, size=slot.size))
-    return Capacity(
-        a=a, weights=min(MOST_SLOTS, core.weight_bytes // weight_slot(core, tiles=tiles, k_tiles=k_tiles)),
-        parameters=core.parameter_bytes // (tiles * parameter_tile(core)),
-        outputs=outputs, accumulators=core.acc_rows // (rows * tiles))
+        outputs = np.minimum(MOST_SLOTS, bank // output_slot(core, rows=rows, columns=columns).size * (half // bank))
+    weights = np.minimum(MOST_SLOTS, core.weight_bytes // weight_slot(core, tiles=tiles, k_tiles=k_tiles))
+    return Slots(a, weights, core.parameter_bytes // (tiles * parameter_tile(core)), outputs,
+                 core.acc_rows // (rows * tiles))
 
 
 def smallest(core: CoreConfig, shape: Shape) -> Tiling:
     """One row by one tile by one tile, stored a port word at a time: fits every core."""
-    return Tiling(rows=1, edge_rows=1, tiles=1, k_tiles=1, group_columns=min(shape.n, core.port_bytes),
-                  outer="m")
+    return Tiling(rows=1, first_rows=1, last_rows=1, tiles=1, k_tiles=1,
+                  group_columns=min(shape.n, core.port_bytes), outer="m")
+
+
+def _balanced(total: Any, most: Any) -> Any:
+    return -(-total // -(-total // most))

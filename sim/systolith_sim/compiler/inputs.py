@@ -14,6 +14,7 @@ from systolith_sim.compiler.places import (
     DramMatrix,
     Ring,
     Slot,
+    SlotRows,
     data_slots,
     input_slot,
     parameter_tile,
@@ -99,7 +100,7 @@ class Inputs:
 
     def plan(self, step: Step) -> None:
         """Plan the next step; parameters of a block come one step later, so that they do not hold its start up."""
-        self.activations.append(self._activations(step.rows, step.chunk))
+        self.activations.append(self._activations(step))
         self.weights.append(self._weights(step.columns, step.chunk))
         self.plan_parameters()
         if step.first:
@@ -114,17 +115,20 @@ class Inputs:
         self._started = None
         number, tile, tiles = self._parameter_keys[columns.index]
         # Its vector instructions stand after the step that follows the block.
-        slot, miss = self._slot(self._p_ring, number, first + len(self._cut.chunks))
-        size = parameter_tile(self._cut.core)
-        if miss is not None:
+        slot = self._slot(self._p_ring, number, first + len(self._cut.chunks))
+        size, need = parameter_tile(self._cut.core), Rows(columns.tile, columns.tiles)
+        if not slot.parts(need):
             if self._table is not None and self._operands.table is not None:
-                address = self._operands.table_slot * TABLE_BYTES
-                self._load(-1, Memory.TABLE, self._operands.table, address, TABLE_BYTES, (self._table,))
-                self._table_regions, self._table = (self._table,), None
-            self._load(miss, Memory.PARAMETER, self._operands.parameters + tile * size, slot.address,
-                       tiles * size, (slot.region,))
+                self._load(self._table, Memory.TABLE, self._operands.table, TABLE_BYTES)
+                self._table_regions, self._table = (self._table.region.part(),), None
+            # The very first load brings no more than its block needs, so that it does not hold weights up.
+            part = need if first == 0 else Rows(columns.tile, tile + tiles - columns.tile)
+            slot.loaded.append(part)
+            self._load(slot, Memory.PARAMETER, self._operands.parameters + part.start * size, part.count * size,
+                       offset=(part.start - tile) * size, part=part)
+        regions = [slot.region.part(part) for part in slot.parts(need)]
         self.parameters.append(Parameters(slot.address + (columns.tile - tile) * size,
-                                          (slot.region, *self._table_regions)))
+                                          (*regions, *self._table_regions)))
 
     def _make_rings(self) -> None:
         core, cut, a = self._cut.core, self._cut, self._operands.a
@@ -132,6 +136,7 @@ class Inputs:
         if isinstance(a, DramMatrix):
             self._a_slot = input_slot(core, rows=max(rows.count for rows in cut.rows), k=cut.shape.k,
                                       k_tiles=k_tiles, dram_stride=a.stride)
+            self._a_slot = SlotRows(int(self._a_slot.stride), int(self._a_slot.size))
             start, end = self._operands.input_half
             addresses = data_slots(core, start=start, end=end, size=self._a_slot.size)
             self._a_ring = Ring(self._assembler, "data", addresses, self._a_slot.size)
@@ -139,59 +144,63 @@ class Inputs:
         self._w_ring = self._ring("weight", weight_slot(core, tiles=tiles, k_tiles=k_tiles), core.weight_bytes)
         self._parameter_keys, most = parameter_keys(cut)
         self._p_ring = self._ring("parameter", most * parameter_tile(core), core.parameter_bytes)
-        self._table = None if self._operands.table is None else self._assembler.region(
-            "table", self._operands.table_slot, self._operands.table_slot + 1)
         self._table_regions: tuple[Region, ...] = ()
+        self._table: Slot | None = None
+        if self._operands.table is not None:
+            at = self._operands.table_slot * TABLE_BYTES
+            self._table = Slot(at, self._assembler.region("table", at, at + TABLE_BYTES))
         self._weight_base = weight_offsets(cut)
 
     def _ring(self, memory: str, size: int, total: int) -> Ring:
         return Ring(self._assembler, memory, range(0, total - size + 1, size)[:MOST_SLOTS], size)
 
-    def _activations(self, rows: Rows, chunk: Chunk) -> Activations:
-        a, core, k = self._operands.a, self._cut.core, chunk.tile * self._cut.core.rows
+    def _activations(self, step: Step) -> Activations:
+        a, rows, k = self._operands.a, step.rows, step.chunk.tile * self._cut.core.rows
         if isinstance(a, ChipMatrix):
             return Activations(a.address + rows.start * a.stride + k, a.stride, a.bands(rows.start, rows.count))
-        stride, port = self._a_slot.stride, core.port_bytes
-        slot, miss = self._slot(self._a_ring, (rows.start, rows.count, chunk.index), self._steps)
-        first = k // port * port
-        if miss is not None:
-            last = min(up(min(k + chunk.tiles * core.rows, self._cut.shape.k), port), a.stride)
-            fields = {"memory": Memory.DATA, "dram_address": a.address + rows.start * a.stride + first,
-                      "local_address": slot.address}
-            if stride == a.stride and len(self._cut.chunks) == 1:
-                fields |= {"rows": 1, "row_bytes": rows.count * stride}
-            else:
-                fields |= {"dram_stride": a.stride, "local_stride": stride, "rows": rows.count,
-                           "row_bytes": last - first}
-            bank = slot.address // (core.data_bytes // core.data_banks)
-            self.loads.append(PlannedLoad(self._steps, miss, fields, a.bands(rows.start, rows.count),
-                                          (slot.region, self._assembler.port("write", bank))))
-        return Activations(slot.address + k - first, stride, (slot.region,))
+        slot = self._slot(self._a_ring, (step.block, step.chunk.index), self._steps)
+        stride = self._a_slot.stride
+        address = slot.address + (rows.start - step.block.start) * stride
+        first = k // self._cut.core.port_bytes * self._cut.core.port_bytes
+        if not slot.parts(rows):
+            slot.loaded.append(rows)
+            bank = slot.address // (self._cut.core.data_bytes // self._cut.core.data_banks)
+            self.loads.append(PlannedLoad(
+                self._steps, slot.free_after, self._activation_load(a, step, address, first),
+                a.bands(rows.start, rows.count), (slot.region.part(rows), self._assembler.port("write", bank))))
+        return Activations(address + k - first, stride, tuple(slot.region.part(part) for part in slot.parts(rows)))
+
+    def _activation_load(self, a: DramMatrix, step: Step, address: int, first: int) -> dict[str, Any]:
+        rows, stride, core = step.rows, self._a_slot.stride, self._cut.core
+        fields = {"memory": Memory.DATA, "dram_address": a.address + rows.start * a.stride + first,
+                  "local_address": address}
+        if stride == a.stride and len(self._cut.chunks) == 1:
+            return fields | {"rows": 1, "row_bytes": rows.count * stride}
+        k = min((step.chunk.tile + step.chunk.tiles) * core.rows, self._cut.shape.k)
+        last = min(up(k, core.port_bytes), a.stride)
+        return fields | {"dram_stride": a.stride, "local_stride": stride, "rows": rows.count,
+                         "row_bytes": last - first}
 
     def _weights(self, columns: Columns, chunk: Chunk) -> Weights:
-        core = self._cut.core
-        stride = weight_stride(core, columns.tiles)
-        slot, miss = self._slot(self._w_ring, (columns.index, chunk.index), self._steps)
-        if miss is not None:
-            rows = core.sizes.weight_groups * stride
+        stride = weight_stride(self._cut.core, columns.tiles)
+        slot = self._slot(self._w_ring, (columns.index, chunk.index), self._steps)
+        if not slot.loaded:
+            slot.loaded.append(Rows(0, chunk.tiles))
+            rows = self._cut.core.sizes.weight_groups * stride
             address = self._operands.weights + self._weight_base[columns.index] + chunk.tile * rows
-            self._load(miss, Memory.WEIGHT, address, slot.address, chunk.tiles * rows, (slot.region,))
-        return Weights(slot.address, stride, slot.region)
+            self._load(slot, Memory.WEIGHT, address, chunk.tiles * rows)
+        return Weights(slot.address, stride, slot.region.part())
 
-    def _load(self, after: int, memory: Memory, dram: int, local: int, size: int,
-              writes: tuple[Region, ...]) -> None:
-        fields = {"memory": memory, "dram_address": dram, "local_address": local, "row_bytes": size}
-        self.loads.append(PlannedLoad(self._steps, after, fields, (), writes))
+    def _load(self, slot: Slot, memory: Memory, dram: int, size: int, *, offset: int = 0,
+              part: Rows | None = None) -> None:
+        fields = {"memory": memory, "dram_address": dram, "local_address": slot.address + offset, "row_bytes": size}
+        self.loads.append(PlannedLoad(self._steps, slot.free_after, fields, (), (slot.region.part(part),)))
 
     @staticmethod
-    def _slot(ring: Ring, key: Hashable, until: int) -> tuple[Slot, int | None]:
-        """The slot for ``key``, and the last step that needs its old content if it must be loaded."""
-        slot, miss = ring.find(key), None
-        if slot is None:
-            slot = ring.take(key)
-            miss = slot.busy_until
+    def _slot(ring: Ring, key: Hashable, until: int) -> Slot:
+        slot = ring.slot(key)
         slot.busy_until = until
-        return slot, miss
+        return slot
 
 
 def parameter_keys(cut: Cut) -> tuple[Sequence[tuple[int, int, int]], int]:

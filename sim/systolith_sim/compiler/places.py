@@ -1,61 +1,64 @@
 """Where things stand: slots of the on-chip memories, matrices in DRAM and on chip (docs/contracts/layout.md)."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from systolith_hw.config import PARAMETER_BYTES, CoreConfig
 from systolith_sim.compiler.assembler import Assembler, Region
+from systolith_sim.compiler.tiling import Rows
 
 MOST_SLOTS = 128
 """Slots of a ring: each may hold a post that is not yet awaited, and semaphores count to 255."""
 
 
-def up(value: int, multiple: int) -> int:
+def up(value: Any, multiple: int) -> Any:
     """``value`` rounded up to a multiple."""
     return -(-value // multiple) * multiple
 
 
-def row_stride(core: CoreConfig, row_bytes: int) -> int:
+def row_stride(core: CoreConfig, row_bytes: Any) -> Any:
     """Stride of a matrix in DRAM that can be copied whole: rows of full data words (rule Y2)."""
     return up(row_bytes, core.sizes.data_word_bytes)
 
 
-@dataclass(frozen=True)
-class SlotRows:
-    """Rows of a slot in the data scratchpad."""
+class SlotRows(NamedTuple):
+    """Rows of a slot in the data scratchpad; integers or arrays."""
 
-    stride: int
-    size: int
+    stride: Any
+    size: Any
     """Bytes of the slot."""
 
 
-def input_slot(core: CoreConfig, *, rows: int, k: int, k_tiles: int, dram_stride: int) -> SlotRows:
-    """A slot for ``rows`` rows of at most ``k_tiles`` K tiles of a matrix (rule Y4)."""
+def input_slot(core: CoreConfig, *, rows: Any, k: int, k_tiles: Any, dram_stride: int) -> SlotRows:
+    """A slot for ``rows`` rows of at most ``k_tiles`` K tiles of a matrix (rule Y4); integers or arrays."""
     word, port = core.sizes.data_word_bytes, core.port_bytes
-    if k <= k_tiles * core.rows:
-        stride = row_stride(core, k)
-        if stride == dram_stride:  # copied as one row; the last tile may read on into the following bytes
-            return SlotRows(stride, rows * stride + up(max(0, k_tiles * core.rows - stride), word))
-        return SlotRows(up(k_tiles * core.rows, word), rows * up(k_tiles * core.rows, word))
+    read = k_tiles * core.rows
     # A chunk begins at a multiple of the array's rows, its copy at the multiple of the port before.
-    before = port - gcd(core.rows, port)
-    stride = up(max(before + k_tiles * core.rows, port), word)
-    return SlotRows(stride, rows * stride)
+    stride = np.where(read >= k, up(read, word), up(np.maximum(port - gcd(core.rows, port) + read, port), word))
+    size = rows * stride
+    if (whole := row_stride(core, k)) == dram_stride:
+        # One chunk is copied as one row; the last tile may read on into the bytes that follow.
+        size = np.where(read >= k, rows * whole + up(np.maximum(0, read - whole), word), size)
+        stride = np.where(read >= k, whole, stride)
+    return SlotRows(stride, size)
 
 
-def output_slot(core: CoreConfig, *, rows: int, columns: int) -> SlotRows:
+def output_slot(core: CoreConfig, *, rows: Any, columns: Any) -> SlotRows:
     """A slot for ``rows`` rows of ``columns`` results."""
     stride = row_stride(core, columns)
     return SlotRows(stride, rows * stride)
 
 
-def weight_stride(core: CoreConfig, tiles: int) -> int:
+def weight_stride(core: CoreConfig, tiles: Any) -> Any:
     """Bytes between the groups of a block of ``tiles`` N tiles (rule Y6)."""
     return up(tiles * core.sizes.weight_group_bytes, core.sizes.weight_word_bytes)
 
 
-def weight_slot(core: CoreConfig, *, tiles: int, k_tiles: int) -> int:
+def weight_slot(core: CoreConfig, *, tiles: Any, k_tiles: Any) -> Any:
     """Bytes of a slot for ``k_tiles`` x ``tiles`` weight tiles."""
     return k_tiles * core.sizes.weight_groups * weight_stride(core, tiles)
 
@@ -89,6 +92,18 @@ class Slot:
     key: Hashable = None
     busy_until: int = -1
     """The last step so far that needs the content."""
+    free_after: int = -1
+    """The last step that needed the content before."""
+    loaded: list[Rows] = field(default_factory=list)
+    """Parts of the content that are loaded."""
+
+    def parts(self, need: Rows) -> list[Rows]:
+        """The loaded parts that make up ``need``; empty where they do not."""
+        parts = [part for part in self.loaded
+                 if part.start < need.start + need.count and need.start < part.start + part.count]
+        first = min((part.start for part in parts), default=need.start + 1)
+        end = max((part.start + part.count for part in parts), default=0)
+        return parts if first <= need.start and need.start + need.count <= end else []
 
 
 class Ring:
@@ -101,17 +116,17 @@ class Ring:
         self._held: dict[Hashable, Slot] = {}
         self._next = 0
 
-    def find(self, key: Hashable) -> Slot | None:
-        """The slot that holds ``key``."""
-        return self._held.get(key)
-
-    def take(self, key: Hashable) -> Slot:
-        """The next slot, now to be filled with ``key``; its ``busy_until`` still tells of the old content."""
+    def slot(self, key: Hashable) -> Slot:
+        """The slot that holds ``key``, or else the next one, now to be filled with it."""
+        if key in self._held:
+            return self._held[key]
         slot = self._slots[self._next]
         self._next = (self._next + 1) % len(self._slots)
         self._held.pop(slot.key, None)
         self._held[key] = slot
-        slot.key = key
+        slot.region.renew()
+        slot.loaded.clear()
+        slot.key, slot.free_after = key, slot.busy_until
         return slot
 
 

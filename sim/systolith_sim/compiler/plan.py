@@ -8,7 +8,7 @@ from systolith_hw.timing import MemoryTiming
 from systolith_sim.compiler.assembler import Assembler
 from systolith_sim.compiler.dram import Dram
 from systolith_sim.compiler.emit import emit_gemm
-from systolith_sim.compiler.fits import capacity
+from systolith_sim.compiler.fits import capacities
 from systolith_sim.compiler.inputs import Operands, weight_offsets
 from systolith_sim.compiler.places import DramMatrix, data_halves, parameter_tile, row_stride
 from systolith_sim.compiler.search import search
@@ -85,7 +85,7 @@ def make_plan(core: CoreConfig, shape: Shape, tiling: Tiling, *, table: bool = F
         If the tiling does not fit the core.
     """
     stride = row_stride(core, shape.k)
-    if not (slots := capacity(core, shape, tiling, dram_stride=stride)).enough:
+    if not (slots := capacities(core, shape, tiling, dram_stride=stride)).enough:
         raise ValueError(f"tiling must leave a slot in every memory, not {slots} with {tiling}")
     cut, dram = Cut(core, shape, tiling), Dram(core)
     input_half, output_half = data_halves(core)

@@ -38,8 +38,10 @@ class Tiling:
 
     rows: int
     """Most rows of a block."""
-    edge_rows: int
-    """Most rows of the pieces of the first and the last block, which fill and drain the core."""
+    first_rows: int
+    """Most rows of the pieces of the very first block, whose loads nothing hides."""
+    last_rows: int
+    """Most rows of the pieces of the very last block, whose read-out and store nothing hides."""
     tiles: int
     """Most N tiles of a block."""
     k_tiles: int
@@ -51,7 +53,7 @@ class Tiling:
 
 
 class Rows(NamedTuple):
-    """Rows [start, start + count) of A and Y."""
+    """Rows (or other things in a line) [start, start + count)."""
 
     start: int
     count: int
@@ -88,6 +90,8 @@ class Step(NamedTuple):
     """One matmul: ``rows`` by ``chunk`` by ``columns``."""
 
     rows: Rows
+    block: Rows
+    """Rows that share slots; these or more."""
     group: Group
     columns: Columns
     chunk: Chunk
@@ -95,6 +99,19 @@ class Step(NamedTuple):
     """The first step of its block: starts the sums anew."""
     last: bool
     """The last step of its block: the sums are ready."""
+    stored: "Stored"
+    """What is stored together with the results of this step."""
+    complete: bool
+    """With the block of this step, all of it is there."""
+
+
+class Stored(NamedTuple):
+    """A rectangle of Y that is stored at once."""
+
+    rows: Rows
+    start: int
+    """First column."""
+    width: int
 
 
 def balanced(total: int, most: int) -> tuple[tuple[int, int], ...]:
@@ -147,22 +164,33 @@ class Cut:
         """The blocks of columns of all groups."""
         return tuple(block for group in self.groups for block in group.blocks)
 
-    def pairs(self) -> Iterator[tuple[Rows, Group]]:
-        """Blocks of rows by groups in the order of execution, the first and the last in pieces."""
+    def steps(self) -> Iterator[Step]:
+        """All matmuls in order."""
         if self.tiling.outer == "m":
             pairs = [(rows, group) for rows in self.rows for group in self.groups]
         else:
             pairs = [(rows, group) for group in self.groups for rows in self.rows]
         for number, (rows, group) in enumerate(pairs):
-            most = self.tiling.edge_rows if number in (0, len(pairs) - 1) else self.tiling.rows
-            for start, count in balanced(rows.count, most):
-                yield Rows(rows.start + start, count), group
+            yield from self._pair(rows, group, opens=number == 0, ends=number == len(pairs) - 1)
 
-    def steps(self) -> Iterator[Step]:
-        """All matmuls in order."""
-        chunks = self.chunks
-        last = len(chunks) - 1
-        for rows, group in self.pairs():
-            for columns in group.blocks:
-                for chunk in chunks:
-                    yield Step(rows, group, columns, chunk, chunk.index == 0, chunk.index == last)
+    def _pair(self, rows: Rows, group: Group, *, opens: bool, ends: bool) -> Iterator[Step]:
+        """The steps of a block of rows by a group."""
+        first, last = group.blocks[0], group.blocks[-1]
+        # Nothing follows the very last stores: they begin with each block, where the port allows it.
+        fine = ends and all((part.start - group.start) % self.core.port_bytes == 0 for part in group.blocks)
+        for columns in group.blocks:
+            most = self.tiling.first_rows if opens and columns is first else rows.count
+            if ends and columns is last:
+                most = min(most, self.tiling.last_rows)
+            pieces = _pieces(rows, most)
+            for piece in pieces:
+                target, complete = Stored(rows, group.start, group.width), columns is last and piece is pieces[-1]
+                if fine:
+                    target, complete = Stored(piece, columns.start, columns.width), True
+                for chunk in self.chunks:
+                    yield Step(piece, rows, group, columns, chunk, chunk.index == 0,
+                               chunk.index == len(self.chunks) - 1, target, complete)
+
+
+def _pieces(rows: Rows, most: int) -> tuple[Rows, ...]:
+    return tuple(Rows(rows.start + start, count) for start, count in balanced(rows.count, most))
