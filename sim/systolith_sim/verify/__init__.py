@@ -1,0 +1,1 @@
+"""RTL, contract and cycle model side by side on random cases."""
