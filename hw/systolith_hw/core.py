@@ -56,7 +56,8 @@ class Core(wiring.Component):
             control.status.eq(Cat(engine.running, engine.done, engine.faulted, engine.quiet,
                                   Signal(4), engine.code, engine.queue)),
             control.fault_instruction.eq(engine.index), control.cycles.eq(engine.cycles),
-            control.counts.eq(engine.counts),
+            control.counts.eq(engine.counts), control.first_row.eq(engine.first_row),
+            control.last_row.eq(engine.last_row),
             self.interrupt.eq(control.interrupt_enable & (engine.done | engine.faulted)),
         ]
         return m
@@ -71,7 +72,7 @@ class Engine(wiring.Component):
     start, program_address, program_count, watchdog : In, from the control port.
     running, done, faulted, code, queue, index : Out, state of the run.
     quiet : Out(1), no burst is outstanding and no transfer waits.
-    cycles, counts : Out, counters.
+    cycles, first_row, last_row, counts : Out, counters.
     """
 
     def __init__(self, core: CoreConfig) -> None:
@@ -80,7 +81,8 @@ class Engine(wiring.Component):
             "m_axi": Out(Axi4(data_bytes=core.port_bytes)), "start": In(1), "program_address": In(32),
             "program_count": In(INDEX_BITS), "watchdog": In(32), "quiet": Out(1),
             "running": Out(1), "done": Out(1), "faulted": Out(1), "code": Out(8), "queue": Out(3),
-            "index": Out(INDEX_BITS), "cycles": Out(32), "counts": Out(data.ArrayLayout(32, len(COUNTERS))),
+            "index": Out(INDEX_BITS), "cycles": Out(32), "first_row": Out(32), "last_row": Out(32),
+            "counts": Out(data.ArrayLayout(32, len(COUNTERS))),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -207,7 +209,8 @@ class Engine(wiring.Component):
             fetch.count.eq(self.program_count),
             counters.clear.eq(state.began), counters.run.eq(state.running),
             counters.events.eq(Cat(*(Cat(issue.busy, issue.stall) for issue in issues))),
-            self.cycles.eq(counters.cycles), self.counts.eq(counters.counts),
+            self.cycles.eq(counters.cycles), self.counts.eq(counters.counts), counters.row.eq(units[1].a_en),
+            self.first_row.eq(counters.first_row), self.last_row.eq(counters.last_row),
             *(getattr(self, name).eq(getattr(state, name))
               for name in ("running", "done", "faulted", "code", "queue", "index")),
             state.waiting.eq(Cat(*(issue.waiting for issue in issues))),

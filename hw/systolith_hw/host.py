@@ -59,6 +59,10 @@ class RunStatus:
     """Index of the faulting instruction in the program."""
     counters: Mapping[str, Mapping[str, int]]
     """Cycles of each queue: ``busy``, then one count for each cause of a stall."""
+    first_row: int
+    """Cycle in which the first activation row was read; 0 if none was."""
+    last_row: int
+    """Cycle in which the last one was read."""
     disassembly: str = ""
     """The faulting instruction."""
 
@@ -148,7 +152,8 @@ class Host:
         counters = {name: {cause: self.target.read32(counter(name, cause)) for cause in _CAUSES}
                     for name in QUEUES}
         return RunStatus(cycles=self.target.read32(Register.CYCLES), fault=fault, queue=queue,
-                         instruction=instruction, counters=counters, disassembly=disassembly)
+                         instruction=instruction, counters=counters, first_row=self.target.read32(Register.FIRST_ROW),
+                         last_row=self.target.read32(Register.LAST_ROW), disassembly=disassembly)
 
     def clear(self) -> None:
         """After a fault: wait until nothing is outstanding at the memory port, then forget the fault.

@@ -24,6 +24,10 @@ class Register(IntEnum):
     INTERRUPT_ENABLE = 0x020
     HOST_0 = 0x040
     CYCLES = 0x100
+    FIRST_ROW = 0x104
+    """Cycle in which the first activation row of the run was read; 0 if none was."""
+    LAST_ROW = 0x108
+    """Cycle in which the last one was read."""
     LOAD_BUSY = 0x120
     MATMUL_BUSY = 0x140
     VECTOR_BUSY = 0x160

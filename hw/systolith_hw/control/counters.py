@@ -17,15 +17,20 @@ class Counters(wiring.Component):
     -------
     clear : In(1), all to 0.
     run : In(1), count this cycle.
+    row : In(1), an activation row is read in this cycle.
     events : In, bit per counter in the order of ``COUNTERS``.
     cycles : Out(32), cycles counted.
+    first_row, last_row : Out(32), the cycles of the first and the last ``row``, counted as by ``cycles``.
     counts : Out(ArrayLayout(32, len(COUNTERS))).
     """
 
     clear: In(1)
     run: In(1)
+    row: In(1)
     events: In(len(COUNTERS))
     cycles: Out(32)
+    first_row: Out(32)
+    last_row: Out(32)
     counts: Out(data.ArrayLayout(32, len(COUNTERS)))
 
     def elaborate(self, platform: object) -> Module:
@@ -37,8 +42,14 @@ class Counters(wiring.Component):
                 m.d.sync += count.eq(0)
             with m.Elif(self.run & self.events[number]):
                 m.d.sync += count.eq(count + 1)
+        now = Signal(32)
+        m.d.comb += now.eq(self.cycles + 1)
         with m.If(self.clear):
-            m.d.sync += self.cycles.eq(0)
+            m.d.sync += [self.cycles.eq(0), self.first_row.eq(0), self.last_row.eq(0)]
         with m.Elif(self.run):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
+            m.d.sync += self.cycles.eq(now)
+            with m.If(self.row):
+                m.d.sync += self.last_row.eq(now)
+                with m.If(self.last_row == 0):
+                    m.d.sync += self.first_row.eq(now)
         return m

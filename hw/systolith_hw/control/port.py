@@ -19,7 +19,7 @@ class ControlPort(wiring.Component):
     -------
     bus : In(AxiLite), one access at a time; every response is OKAY.
     start, clear : Out(1), pulses.
-    status : In(32), fault_instruction : In, cycles : In(32), counts : In, read by the host.
+    status, fault_instruction, cycles, first_row, last_row, counts : In, read by the host.
     program_address, program_count, watchdog, interrupt_enable : Out, written by the host.
     """
 
@@ -27,7 +27,7 @@ class ControlPort(wiring.Component):
         self.watchdog_cycles = watchdog_cycles
         super().__init__({
             "bus": In(AxiLite()), "start": Out(1), "clear": Out(1), "status": In(32),
-            "fault_instruction": In(INDEX_BITS), "cycles": In(32),
+            "fault_instruction": In(INDEX_BITS), "cycles": In(32), "first_row": In(32), "last_row": In(32),
             "counts": In(data.ArrayLayout(32, len(COUNTERS))),
             "program_address": Out(32), "program_count": Out(INDEX_BITS),
             "watchdog": Out(32, init=watchdog_cycles), "interrupt_enable": Out(1),
@@ -75,6 +75,7 @@ class ControlPort(wiring.Component):
             Register.FAULT_INSTRUCTION: self.fault_instruction, Register.PROGRAM_ADDRESS: self.program_address,
             Register.PROGRAM_COUNT: self.program_count, Register.WATCHDOG: self.watchdog,
             Register.INTERRUPT_ENABLE: self.interrupt_enable, Register.CYCLES: self.cycles,
+            Register.FIRST_ROW: self.first_row, Register.LAST_ROW: self.last_row,
         }
         places = {int(register): value for register, value in sources.items()}
         places |= {Register.HOST_0 + 4 * number: self._host[number] for number in range(HOST_REGISTERS)}
