@@ -248,7 +248,8 @@ def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation
             raise ValueError(
                 f"device {device.id!r}: units.array_rows and units.array_cols are needed for a tpu"
             )
-        return systolic_gemm(machine, rows=rows, cols=cols, **sizes)
+        # The scratchpad is no cache: a program reads its weights again each time it runs.
+        return systolic_gemm(machine, rows=rows, cols=cols, **{**sizes, "reuse_bytes": None})
     return tiled_gemm(machine, **sizes)
 
 

@@ -89,7 +89,7 @@ def interval(figure: Figure) -> str:
 
 
 def stalls(results: RunResults) -> Plot:
-    """Stall cycles of each queue by cause, as a share of the cycles; a menu chooses all layers or one."""
+    """Stall cycles of each queue by cause, as a share of the cycles; ``views`` holds all layers, and each."""
     queues = _ordered(queue for layer in results.layers for queue in layer.stalls)
     causes = _ordered(cause for layer in results.layers for part in layer.stalls.values() for cause in part)
     views = [("all layers", results.layers), *((layer.name, (layer,)) for layer in results.layers)]
@@ -112,21 +112,17 @@ def stalls(results: RunResults) -> Plot:
         }
         for index, cause in enumerate(causes)
     ]
-    buttons = [
-        {"label": name, "method": "restyle", "args": [{"x": values}]}
-        for (name, _), values in zip(views, shares, strict=True)
-    ]
-    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.32, "yanchor": "top", "pad": {"b": 6}}
-    return _plot(
-        traces,
-        height=150 + 46 * max(3, len(queues)),
-        barmode="stack",
-        updatemenus=[menu],
-        legend=_legend_below(),
-        xaxis={"title": {"text": "share of cycles"}, "tickformat": ".0%", "rangemode": "tozero"},
-        yaxis={"autorange": "reversed", "automargin": True},
-        margin={"l": 10, "r": 20, "t": 70, "b": 50},
-    )
+    return {
+        **_plot(
+            traces,
+            height=120 + 46 * max(3, len(queues)),
+            barmode="stack",
+            legend=_legend_below(),
+            xaxis={"title": {"text": "share of cycles"}, "tickformat": ".0%", "rangemode": "tozero"},
+            yaxis={"autorange": "reversed", "automargin": True},
+        ),
+        "views": [{"label": name, "x": values} for (name, _), values in zip(views, shares, strict=True)],
+    }
 
 
 def layers(results: RunResults) -> Plot:
@@ -159,7 +155,7 @@ def layers(results: RunResults) -> Plot:
                 "name": "bound",
                 "x": names,
                 "y": [layer.bound_cycles for layer in results.layers],
-                "marker": {"color": PALETTE[2], "symbol": "triangle-up", "size": 9},
+                "marker": {"color": "#f2c14e", "symbol": "triangle-up", "size": 9, "line": {"width": 1}},
                 "hovertemplate": "%{x}: no schedule below %{y:,} cycles<extra></extra>",
             }
         )

@@ -1,0 +1,100 @@
+"""Products on GPUs and TPUs: bounds that no machine breaks, limits with a closed form, published times."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from systolith_sim.devices.gemm import Machine, Terms, missing_share, smooth_maximum, tiled_gemm
+from systolith_sim.devices.kernel import kernel_time, machine_of
+from systolith_sim.devices.library import find_device
+from systolith_sim.devices.systolic import systolic_gemm
+
+SIZES = st.integers(1, 5000)
+MACHINE = Machine(100, 1e14, 1e12, 4e7, 2e-6, 0.8, 0.9, 5e10, 2e-7)
+
+
+def gemm(*, batch=1, m, k, n) -> Terms:
+    """A bf16 product on MACHINE, weights cold."""
+    return tiled_gemm(MACHINE, batch=batch, m=m, k=k, n=n, input_bytes=2, weight_bytes=2, output_bytes=2)
+
+
+def passes(machine, *, m, k, n) -> Terms:
+    """A bf16 product on 128 x 128 arrays."""
+    return systolic_gemm(
+        machine, rows=128, cols=128, m=m, k=k, n=n, input_bytes=2, weight_bytes=2, output_bytes=2
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(m=SIZES, k=SIZES, n=SIZES)
+def test_never_faster_than_the_roofline(m, k, n):
+    seconds = gemm(m=m, k=k, n=n).total_s[0]
+    weights_alone = 2 * k * n / MACHINE.bandwidth_bytes_per_s  # outputs may stay in the cache
+    assert seconds >= max(2 * m * k * n / MACHINE.peak_ops_per_s, weights_alone) + MACHINE.launch_s * 0.999
+
+
+@settings(max_examples=60, deadline=None)
+@given(m=SIZES, k=SIZES, n=SIZES)
+def test_more_work_is_never_faster(m, k, n):
+    once = gemm(m=m, k=k, n=n).total_s[0]
+    assert gemm(m=2 * m, k=k, n=2 * n).total_s[0] >= once * 0.999
+
+
+def test_arrays_and_scalars_agree():
+    m, k, n = np.array([1.0, 64, 3000]), np.array([4096.0, 777, 3000]), np.array([4096.0, 9, 3000])
+    whole = gemm(m=m, k=k, n=n).total_s
+    single = [gemm(m=m[i], k=k[i], n=n[i]).total_s[0] for i in range(3)]
+    np.testing.assert_allclose(whole, single, rtol=1e-12)
+
+
+def test_a_batch_of_one_column_of_tiles_is_one_wider_product():
+    batch = gemm(batch=8, m=4096, k=4096, n=4096).total_s[0]
+    wide = gemm(m=8 * 4096, k=4096, n=4096).total_s[0]
+    assert batch == pytest.approx(wide, rel=0.02)
+
+
+def test_long_streams_take_bytes_over_bandwidth():
+    m, k, n = 1, 32768, 32768
+    seconds = gemm(m=m, k=k, n=n).memory_s[0]
+    assert seconds == pytest.approx(2 * k * n / (0.9 * 1e12), rel=0.01)
+
+
+def test_cache_limits():
+    assert missing_share(1e3, 4e7) < 1e-6
+    assert missing_share(1e12, 4e7) > 1 - 1e-6
+    assert missing_share(np.inf, 0.0) == 1.0
+    assert smooth_maximum(3.0, 0.0, 3.0) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("device", "m", "published_s"),
+    # PrincetonUniversity/LLMCompass, commit 2e015fd, ae/: fp16 m x 12288 x 12288 on A100, with 21 us of eager
+    # launch that are taken off here. Not used in any fit; another library, so outside of the scored interval.
+    [("a100-80", 128, 200.3e-6 - 21e-6), ("a100-80", 256, 318.5e-6 - 21e-6)],
+)
+def test_published_times_of_another_source(device, m, published_s, product):
+    graph = product(m, 12288, 12288, "fp16")
+    time = kernel_time(find_device(device), graph, graph.operations[0])
+    assert time.seconds == pytest.approx(published_s, rel=0.35)
+
+
+def test_systolic_passes_count_padded_tiles():
+    machine = Machine(4, 4 * 2 * 128 * 128 * 1e9, 1e15, 0.0, 0.0, 1.0, 1.0, 1e15, 0.0)
+    # 129 deep and wide is 2 x 2 tiles, one an array; 1 row streams as 8, a cycle each at 1 GHz
+    seconds = passes(machine, m=1, k=129, n=129).compute_s[0]
+    assert seconds == pytest.approx(8e-9)
+    five = passes(machine, m=100, k=640, n=128).compute_s[0]
+    assert five == pytest.approx(2 * 104e-9)
+
+
+def test_tpu_v5e_streams_weights_at_its_bandwidth(product):
+    graph = product(1, 8192, 8192)
+    time = kernel_time(find_device("tpu-v5e"), graph, graph.operations[0])
+    assert time.bound_by == "memory"
+    assert time.seconds == pytest.approx(2 * 8192**2 / 819e9, rel=0.05)
+
+
+def test_machine_numbers_come_from_the_file():
+    machine = machine_of(find_device("h100-sxm"), "int8")
+    assert (machine.units, machine.peak_ops_per_s, machine.cache_bytes) == (132, 1978.9e12, 52428800.0)

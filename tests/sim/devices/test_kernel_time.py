@@ -1,0 +1,112 @@
+"""Kernel times of whole graphs: regimes, intervals, formats, refusals."""
+
+import pytest
+
+from systolith_model.graph import Tensor
+from systolith_sim.devices.classes import class_of
+from systolith_sim.devices.kernel import (
+    computed_in,
+    cost,
+    interval_factors,
+    kernel_time,
+    parameters_of,
+    weight_bytes,
+)
+from systolith_sim.devices.library import find_device
+
+MACHINES = ["h100-sxm", "a100-80", "h200", "l40s", "tpu-v5e", "tpu-v6e", "xeon-8480plus", "epyc-9654"]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_kind_of_operation_has_a_time(name, decoder):
+    device = find_device(name)
+    for operation, time in cost(device, decoder):
+        assert 0 < time.low <= time.seconds <= time.high, operation.name
+        assert time.launch_seconds <= time.seconds
+        assert max(time.compute_seconds, time.memory_seconds) + time.launch_seconds <= time.seconds * 1.001
+        assert time.error_source
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n", "regime"),
+    [(1, 64, 64, "launch"), (1, 16384, 16384, "memory"), (8192, 8192, 8192, "compute")],
+)
+def test_regimes(m, k, n, regime, product):
+    graph = product(m, k, n)
+    for name in ("h100-sxm", "a100-80"):
+        time = kernel_time(find_device(name), graph, graph.operations[0])
+        assert time.bound_by == regime
+        assert time.flops == 2 * m * k * n
+        assert time.bytes == 2 * (m * k + k * n + m * n)
+
+
+def test_weights_that_stay_in_the_cache_are_cheaper(product):
+    graph = product(16, 2048, 2048)
+    device, operation = find_device("h100-sxm"), graph.operations[0]
+    hot = kernel_time(device, graph, operation, reuse_bytes=8e6)
+    cold = kernel_time(device, graph, operation, reuse_bytes=1e12)
+    assert hot.memory_seconds < cold.memory_seconds / 10
+    assert weight_bytes(graph) == 2 * 2048 * 2048
+
+
+def test_embedding_reads_only_its_rows(decoder):
+    time = kernel_time(find_device("h100-sxm"), decoder, decoder.operations[0])
+    assert time.bytes == 64 * 4 + 2 * 64 * 256 * 2
+
+
+def test_eager_launch_is_a_floor(decoder):
+    device = find_device("a100-80")
+    assert all(time.seconds >= 21e-6 for _, time in cost(device, decoder, launch="eager"))
+    with pytest.raises(ValueError, match="'xeon-8480plus' states no eager_launch_s"):
+        list(cost(find_device("xeon-8480plus"), decoder, launch="eager"))
+
+
+def test_formats_fall_back_to_wider_ones():
+    assert computed_in(find_device("h100-sxm"), "int4") == "int8"
+    assert computed_in(find_device("a100-80"), "fp8") == "bf16"
+    assert computed_in(find_device("tpu-v5e"), "fp32") == "bf16"
+    with pytest.raises(ValueError, match="'ulx3s-85f' cannot compute bf16: its formats are none"):
+        computed_in(find_device("ulx3s-85f"), "bf16")
+
+
+def test_narrow_weights_move_fewer_bytes_and_compute_wide(product):
+    graph = product(1, 8192, 8192)
+    narrow = {**graph.tensors, "w": Tensor(name="w", shape=(8192, 8192), format="int4", constant=True)}
+    mixed = type(graph)(name="w4a16", tensors=narrow, operations=graph.operations)
+    device = find_device("h100-sxm")
+    wide, time = (kernel_time(device, one, one.operations[0]) for one in (graph, mixed))
+    assert time.format == "bf16"
+    assert time.memory_seconds < wide.memory_seconds / 3
+
+
+def test_the_core_is_refused(product):
+    with pytest.raises(ValueError, match="cannot compute bf16"):
+        list(cost(find_device("ulx3s-85f"), product(1, 8, 8)))
+    with pytest.raises(ValueError, match="cycle model"):
+        class_of("fpga")
+
+
+def test_unscored_formats_and_devices_are_wider():
+    device = find_device("h100-sxm")
+    low, high, _ = interval_factors(device, "matmul", "memory", "bf16")
+    assert interval_factors(device, "matmul", "memory", "int8")[:2] == pytest.approx((low**2, high**2))
+    assert interval_factors(find_device("epyc-9654"), "matmul", "memory", "int8")[:2] == (0.5, 2.0)
+    stranger = device.model_copy(update={"errors": (), "kernel": None})
+    assert (
+        interval_factors(stranger, "matmul", "launch", "bf16")[1]
+        > interval_factors(device, "matmul", "launch", "bf16")[1]
+    )
+
+
+def test_a_device_without_data_takes_its_class(product):
+    stranger = find_device("h100-sxm").model_copy(update={"errors": (), "kernel": None})
+    family, rate = class_of("gpu"), 989.4e12 / 132
+    assert family.feed_bytes_per_op is not None
+    feed = family.feed_bytes_per_op.value * rate
+    assert parameters_of(stranger).feed_bytes_per_s.value == pytest.approx(feed)
+    graph = product(2048, 4096, 4096)
+    own, by_class = (
+        kernel_time(device, graph, graph.operations[0]).seconds
+        for device in (find_device("h100-sxm"), stranger)
+    )
+    assert by_class == pytest.approx(own, rel=0.25)

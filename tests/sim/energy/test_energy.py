@@ -1,0 +1,93 @@
+"""Energy: hand arithmetic, the power cap, published joules per token, refusals."""
+
+import pytest
+
+from systolith_model.graph import Graph, Operation, Tensor
+from systolith_sim.devices.core import core_latency
+from systolith_sim.devices.figures import Figure
+from systolith_sim.devices.kernel import KernelTime, cost
+from systolith_sim.devices.library import find_device
+from systolith_sim.energy.core_energy import CoreEvents, core_energy
+from systolith_sim.energy.device_energy import graph_energy, missing_power
+
+OPERATION = Operation(name="op", kind="matmul", inputs=(), outputs=(), count=3)
+
+
+def time(seconds, flops, moved):
+    return KernelTime(seconds, 0, 0, 0, "memory", flops, moved, seconds, seconds, "bf16", "given")
+
+
+def test_static_plus_bytes_plus_operations():
+    figure = graph_energy(find_device("h100-sxm"), [(OPERATION, time(1e-3, 10**9, 10**8))])
+    # 127 W active floor, 143 pJ a byte, 0.79 pJ an operation
+    assert figure.value == pytest.approx(3 * (127e-3 + 1e8 * 143e-12 + 1e9 * 0.79e-12), rel=1e-6)
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low < figure.value < figure.high
+    assert figure.how == "modelled"
+
+
+def test_power_stays_below_tdp():
+    figure = graph_energy(find_device("h100-sxm"), [(OPERATION, time(1e-3, 10**13, 10**10))])
+    assert figure.value == pytest.approx(3 * 700 * 1e-3)
+
+
+def llama_3_8b_step() -> Graph:
+    """Products of one decode step of Llama-3-8B, batch 1, bf16: sizes of its public configuration."""
+    tensors, operations = {}, []
+    shapes = {
+        "qkv": (4096, 6144, 32),
+        "o": (4096, 4096, 32),
+        "up": (4096, 28672, 32),
+        "down": (14336, 4096, 32),
+    }
+    for name, (k, n, count) in {**shapes, "head": (4096, 128256, 1)}.items():
+        for part, shape in (("x", (1, k)), ("w", (k, n)), ("y", (1, n))):
+            tensors[name + part] = Tensor(name=name + part, shape=shape, format="bf16", constant=part == "w")
+        operations.append(
+            Operation(
+                name=name, kind="matmul", inputs=(name + "x", name + "w"), outputs=(name + "y",), count=count
+            )
+        )
+    return Graph(name="step", tensors=tensors, operations=tuple(operations))
+
+
+def test_published_joules_per_token():
+    # argonne-lcf/LLM-Inference-Bench, commit 4211f5d, Fig. 16: Llama-3-8B on H100, TensorRT-LLM, batch 1:
+    # 413.9 W for 7.548 ms a token. The energy figures come from another model; attention is left out here.
+    device = find_device("h100-sxm")
+    figure = graph_energy(device, cost(device, llama_3_8b_step()))
+    assert figure.value == pytest.approx(413.9 * 7.548e-3, rel=0.2)
+    assert figure.high is not None
+    assert figure.high > 413.9 * 7.548e-3
+
+
+def test_missing_figures_are_named():
+    device = find_device("h100-sxm").model_copy(update={"op_energy_j": {}})
+    assert missing_power(device, ["bf16"]) == "device 'h100-sxm' states no op_energy_j.bf16"
+    with pytest.raises(ValueError, match=r"states no op_energy_j\.bf16"):
+        graph_energy(device, [(OPERATION, time(1.0, 1, 1))])
+
+
+def test_core_energy_by_hand():
+    core = find_device("ulx3s-85f")
+    clock = Figure(value=50e6, unit="Hz", how="derived", source="assumed")
+    latency = core_latency(core, cycles=50_000, clock=clock, cycles_from="RTL")
+    events = CoreEvents(macs=10**6, scratchpad_bytes=10**5, dram_bytes=10**4, cycles=50_000)
+    figure = core_energy(core, events, latency)
+    expected = 0.233 * 1e-3 + 1e6 * 12e-12 + 1e5 * 3.6e-12 + 1e4 * 480e-12 + 5e4 * 150e-12
+    assert figure.value == pytest.approx(expected, rel=1e-6)
+    assert figure.low is not None
+    assert figure.low < expected
+    assert "recalled" in figure.source
+
+
+def test_events_and_devices_are_checked():
+    with pytest.raises(ValueError, match="macs must be >= 0, not -1"):
+        CoreEvents(macs=-1, scratchpad_bytes=0, dram_bytes=0, cycles=1)
+    events = CoreEvents(macs=1, scratchpad_bytes=0, dram_bytes=0, cycles=1)
+    seconds = Figure(value=1.0, unit="s", how="modelled", source="given")
+    with pytest.raises(ValueError, match=r"states no op_energy_j\.mac"):
+        core_energy(find_device("h100-sxm"), events, seconds)
+    with pytest.raises(ValueError, match="latency must be in s, not J"):
+        core_energy(find_device("ulx3s-85f"), events, seconds.model_copy(update={"unit": "J"}))
