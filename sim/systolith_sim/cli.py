@@ -1,0 +1,153 @@
+"""The command. Stdout is data, stderr is talk; heavy imports happen inside the commands that need them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Co-design of transformer accelerators: RTL, integer contract, cycle model, costs.")
+rtl = typer.Typer(no_args_is_help=True, help="The core in RTL: verified products, campaigns, Verilog.")
+app.add_typer(rtl, name="rtl")
+
+Core = Annotated[str, typer.Option("--core", help="preset (tiny, base, full, wide, long) or TOML file of a core")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout and nothing else there")]
+
+
+class Refused(typer.Exit):
+    """Bad input: the sentence is already on stderr; exit status 2."""
+
+    def __init__(self, error: object) -> None:
+        typer.echo(f"systolith: {error}", err=True)
+        super().__init__(2)
+
+
+@contextmanager
+def bad_input(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of the input into one sentence on stderr and exit status 2."""
+    try:
+        yield
+    except (ValueError, *kinds) as error:
+        raise Refused(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def progress_bar(show: bool) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on stderr, where a person looks; silent elsewhere."""
+    if not (show and sys.stderr.isatty()):
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}"),
+                  TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+
+
+@rtl.command("gemm")
+def rtl_gemm(
+    m: Annotated[int, typer.Argument(help="rows of activations, >= 1")],
+    k: Annotated[int, typer.Argument(help="depth of the product, 1..65793")],
+    n: Annotated[int, typer.Argument(help="outputs of a row, >= 1")],
+    core: Core = "base",
+    memory_latency: Annotated[int, typer.Option(help="cycles from a read's address to its first beat, >= 1")] = 64,
+    stall_seed: Annotated[int | None, typer.Option(help="random memory stalls from this seed, >= 0")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the data, >= 0")] = 0,
+    wave: Annotated[Path | None, typer.Option(help="write a waveform (FST) to this file")] = None,
+    json: Json = False,
+) -> None:
+    """One GEMM on random data, DRAM to DRAM: RTL against the integer contract and the cycle model."""
+    with bad_input():
+        for name, value in (("seed", seed), ("stall_seed", stall_seed or 0)):
+            if value < 0:
+                raise ValueError(f"{name} must be >= 0, not {value}")
+        from systolith_hw.config import load_core
+        from systolith_hw.timing import MemoryTiming
+
+        config, memory = load_core(core), MemoryTiming(latency=memory_latency)
+        check_sizes(m, k, n)
+        if wave is not None and not wave.parent.is_dir():
+            raise ValueError(f"wave must be in a folder that exists, not {wave}")
+    from systolith_sim.verify.gemm import run_gemm
+
+    with progress_bar(not json) as progress, engine_errors():
+        result = run_gemm(core, config, m, k, n, memory=memory, seed=seed, stall_seed=stall_seed, wave=wave,
+                          progress=progress)
+    if json:
+        typer.echo(result.model_dump_json(by_alias=True))
+    else:
+        from systolith_sim.verify.table import gemm_table
+
+        gemm_table(result)
+    raise typer.Exit(0 if result.exact else 1)
+
+
+@rtl.command("campaign")
+def rtl_campaign(
+    cases: Annotated[int, typer.Option(min=1, help="random cases, dealt evenly over the cores")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the campaign; case i never depends on the others")] = 0,
+    stalls: Annotated[bool, typer.Option("--stalls", help="random memory stalls: bits only, cycles estimated")] = False,
+    json: Json = False,
+) -> None:
+    """Random GEMMs (M, K, N in 1..300, bias, table, zero points) on a fixed list of core shapes."""
+    from systolith_sim.verify.campaign import lines, run_campaign
+
+    with progress_bar(not json) as progress, engine_errors():
+        result = run_campaign(cases=cases, seed=seed, stalls=stalls, progress=progress)
+    if json:
+        typer.echo(result.model_dump_json(by_alias=True))
+    else:
+        for line in lines(result):
+            typer.echo(line)
+    raise typer.Exit(1 if result.bit_mismatches or result.cycle_mismatches else 0)
+
+
+@rtl.command("verilog")
+def rtl_verilog(
+    core: Core = "base",
+    out: Annotated[Path | None, typer.Option(help="write to this file instead of stdout")] = None,
+) -> None:
+    """The core as Verilog."""
+    with bad_input():
+        from systolith_hw.config import load_core
+
+        config = load_core(core)
+        if out is not None and not out.parent.is_dir():
+            raise ValueError(f"out must be in a folder that exists, not {out}")
+    from systolith_sim.engine.build import export
+
+    with engine_errors():
+        text = export(config)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text)
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """What the machine lacks, as one sentence and exit status 1."""
+    from systolith_sim.engine.errors import EngineError
+
+    try:
+        yield
+    except EngineError as error:
+        typer.echo(f"systolith: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def check_sizes(m: int, k: int, n: int) -> None:
+    """Sizes of a product, in a sentence that names the one that is wrong."""
+    for name, value, most in (("M", m, None), ("K", k, 65793), ("N", n, None)):
+        if value < 1 or (most is not None and value > most):
+            raise ValueError(f"{name} must be {f'in 1..{most}' if most else '>= 1'}, not {value}")
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of the ``systolith`` command."""
+    return app(arguments)

@@ -1,0 +1,104 @@
+"""One GEMM on the RTL, beside the integer contract and the cycle model."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from systolith_hw.config import CoreConfig
+from systolith_hw.host import Host, RunStatus
+from systolith_hw.isa import QUEUES, STALL_CAUSES
+from systolith_hw.program import Program
+from systolith_hw.timing import MemoryTiming
+from systolith_sim.compiler.bound import bound_cycles
+from systolith_sim.compiler.gemm import gemm
+from systolith_sim.compiler.plan import plan_gemm
+from systolith_sim.cycle import RandomStalls, simulate
+from systolith_sim.engine.build import Build, build_core
+from systolith_sim.engine.engine import Engine
+from systolith_sim.engine.memory import Stalls
+from systolith_sim.verify.cases import GemmCase, expected, random_gemm
+from systolith_sim.verify.results import GemmResult, MemoryInfo
+
+Progress = Callable[[str, int, int | None], None]
+"""Gets what is being done, how much of it, and of how much where that is known."""
+
+
+def compile_case(core: CoreConfig, case: GemmCase, memory: MemoryTiming) -> Program:
+    """The program of a case, its tiling chosen for ``memory``."""
+    plan = plan_gemm(core, *case.shape, table=case.table is not None, signed=case.signed,
+                     zero_point=case.zero_point, memory=memory)
+    return gemm(core, case.a, case.w, bias=case.bias, mantissa=case.mantissa, shift=case.shift,
+                zero_point=case.zero_point, table=case.table, signed=case.signed, plan=plan)
+
+
+def stalls_of(counters: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """The stall counters without ``busy``, which is what they leave of the cycles."""
+    return {queue: {cause: counters[queue][cause] for cause in STALL_CAUSES} for queue in QUEUES}
+
+
+def execute(build: Build, program: Program, memory: MemoryTiming, *, stalls: Stalls | None = None,
+            wave: Path | None = None, progress: Callable[[int], None] | None = None
+            ) -> tuple[RunStatus, np.ndarray, float]:
+    """Run a program on the RTL.
+
+    Returns
+    -------
+    (RunStatus, ndarray, float)
+        How it ended, its output ``y`` as int8, and the seconds of wall time.
+    """
+    with Engine(build, memory_bytes=program.memory_bytes, timing=memory, stalls=stalls, wave=wave) as engine:
+        host = Host(engine)
+        host.load(program)
+        start = time.perf_counter()
+        status = host.run(program, load=False, progress=progress)
+        seconds = time.perf_counter() - start
+        return status, program.output("y").read(engine.memory), seconds
+
+
+def run_gemm(name: str, core: CoreConfig, m: int, k: int, n: int, *, memory: MemoryTiming, seed: int = 0,
+             stall_seed: int | None = None, wave: Path | None = None,
+             progress: Progress = lambda what, done, total: None) -> GemmResult:
+    """One GEMM on random data from DRAM to DRAM: compiled, simulated in RTL, compared bit for bit and cycle for cycle.
+
+    Parameters
+    ----------
+    name : str
+        What the result calls the core.
+    m, k, n : int
+        Sizes, from 1 upward; K at most 65793.
+    memory : MemoryTiming
+        Latencies of the memory.
+    seed, stall_seed : int
+        Of the data; of the random memory, deterministic where none is given.
+    wave : Path, optional
+        Write a waveform (FST) here.
+
+    Raises
+    ------
+    ValueError
+        If a size is out of range.
+    EngineError
+        If the RTL cannot be built or breaks its contract.
+    """
+    case = random_gemm(m, k, n, seed=seed)
+    progress("tiling", 0, None)
+    program = compile_case(core, case, memory)
+    build = build_core(core, wave=wave is not None, report=lambda what: progress(what, 0, None))
+    stalls = None if stall_seed is None else Stalls(seed=stall_seed)
+    model = simulate(core, program.instructions, memory, stalls=stalls and RandomStalls.of(stalls))
+    status, y, seconds = execute(build, program, memory, stalls=stalls, wave=wave,
+                                 progress=lambda cycles: progress("simulating", cycles, model.cycles))
+    window = status.last_row - status.first_row + 1
+    peak = core.peak_macs_per_cycle
+    counters = {queue: dict(causes) for queue, causes in status.counters.items()}
+    return GemmResult(
+        core=name, m=m, k=k, n=n, macs=m * k * n, peak_macs_per_cycle=peak, cycles=status.cycles,
+        model_cycles=model.cycles, bound_cycles=bound_cycles(core, m, k, n, memory),
+        bit_exact=bool(np.array_equal(y, expected(case))),
+        array_utilization=m * k * n / (peak * status.cycles), busy_utilization=m * k * n / (peak * window),
+        stalls=stalls_of(counters), model_stalls=None if stalls else stalls_of(model.counters),
+        memory=MemoryInfo(latency=memory.latency, port_bytes=core.port_bytes,
+                          burst_overhead=memory.burst_overhead, write_latency=memory.write_latency),
+        simulated_cycles_per_s=status.cycles / seconds, build_s=build.seconds, seed=seed, stall_seed=stall_seed)
