@@ -130,10 +130,12 @@ class Fetch:
 class PerCycleCore:
     """The core, its memory and its counters; ``run`` steps it to the end."""
 
-    def __init__(self, core: CoreConfig, instructions: Sequence[Instruction], memory: MemoryTiming) -> None:
+    def __init__(self, core: CoreConfig, instructions: Sequence[Instruction], memory: MemoryTiming | Memory
+                 ) -> None:
         self.core, self.instructions = core, instructions
         self.now = 0
-        self.memory, self.arbiter, self.owner = Memory(memory), Arbiter(), ""
+        self.memory = Memory(memory) if isinstance(memory, MemoryTiming) else memory
+        self.arbiter, self.owner = Arbiter(), ""
         self.fetch = Fetch(core, len(instructions))
         self.load, self.matmul = LoadUnit(core), MatmulUnit(core)
         self.vector, self.store = VectorUnit(core), StoreUnit(core)
@@ -228,7 +230,7 @@ class PerCycleCore:
         granted = self.arbiter.grant(requests)
         # The owner has an address on the port until its transfer's last burst has been accepted.
         accepted = ""
-        if self.owner and getattr(self, self.owner).state == "address" and memory.accepts():
+        if self.owner and getattr(self, self.owner).state == "address" and memory.accepts(now, self.owner):
             accepted = self.owner
             memory.accept(now, accepted, self._burst(accepted))
             self.accepted.append((accepted, now))

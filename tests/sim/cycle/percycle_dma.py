@@ -58,7 +58,9 @@ class Memory:
         self.writes: deque[tuple[int, bool]] = deque()  # cycle, last beat of its burst
         self.responses: deque[int] = deque()
 
-    def accepts(self) -> bool:
+    def accepts(self, now: int, owner: str) -> bool:
+        """Whether the address that ``owner`` has on the port is accepted."""
+        del now, owner
         return self.countdown == 0
 
     def accept(self, now: int, owner: str, beats: int) -> None:
