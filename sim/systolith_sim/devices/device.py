@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from systolith_model.graph import Format
-from systolith_sim.devices.figures import Datum, Strict
+from systolith_sim.devices.figures import Confidence, Datum, Figure, How, Strict
 
 DeviceKind = Literal["cpu", "gpu", "tpu", "fpga"]
 Regime = Literal["launch", "memory", "compute"]
@@ -210,6 +210,46 @@ def figures_of(item: object, path: str = "") -> Iterator[tuple[str, Datum]]:
     elif isinstance(item, dict):
         for key, value in item.items():
             yield from figures_of(value, f"{path}.{key}")
+
+
+UNITS = {
+    "ops_per_s": "op/s", "bytes_per_s": "B/s", "j_per_byte": "J/B", "usd_per_hour": "USD/h", "usd": "USD",
+    "bytes": "B", "hz": "Hz", "j": "J", "w": "W", "s": "s",
+}  # fmt: skip
+"""Units by the end of a field's name; a name without one is a plain number."""
+ORIGINS: dict[Confidence, How] = {
+    "read": "published", "recalled": "published", "derived": "derived", "measured": "measured",
+}  # fmt: skip
+"""How a figure of a file was obtained, by its confidence."""
+
+
+def published_figures(device: Device) -> dict[str, Figure]:
+    """Figures of a device with unit, interval and source, by dotted path; without the fitted constants."""
+    return {
+        path: Figure(
+            value=datum.value,
+            unit=unit_of(path),
+            how=ORIGINS[datum.confidence],
+            source=device.cite(datum) + (f": {datum.note}" if datum.note else ""),
+            low=datum.interval[0],
+            high=datum.interval[1],
+        )
+        for path, datum in figures_of(device)
+        if not path.startswith("kernel.")
+    }
+
+
+def unit_of(path: str) -> str:
+    """Unit that the name of a field states.
+
+    >>> unit_of("peak_ops_per_s.bf16"), unit_of("memories.main.energy_j_per_byte"), unit_of("power.tdp_w")
+    ('op/s', 'J/B', 'W')
+    """
+    for part in reversed(path.split(".")):
+        for end, unit in UNITS.items():
+            if part.endswith(f"_{end}"):
+                return unit
+    return ""
 
 
 def named_sources(device: Device) -> Iterator[tuple[str, str]]:

@@ -142,11 +142,15 @@ def tiled_gemm(
     )
     total = machine.launch_s + smooth_maximum(compute, memory, constants.sharpness) + reduction
     total = np.where((splits > 1) & (k < K_STEP * splits), np.inf, total)
+    return _fastest(total, machine.launch_s + reduction, compute, memory)
+
+
+def _fastest(total: Array, launch: Array, compute: Array, memory: Array) -> Terms:
+    """The best tile and split of each row."""
     rows = np.arange(total.shape[0])
     best = total.reshape(len(rows), -1).argmin(1)
     chosen = (rows, *np.unravel_index(best, total.shape[1:]))
-    launch = machine.launch_s + np.broadcast_to(reduction, total.shape)[chosen]
-    return Terms(total[chosen], launch, compute[chosen], np.broadcast_to(memory, total.shape)[chosen])
+    return Terms(*(np.broadcast_to(part, total.shape)[chosen] for part in (total, launch, compute, memory)))
 
 
 def _wave_s(

@@ -159,12 +159,11 @@ def kernel_time(
     if launch == "eager":
         if device.eager_launch_s is None:
             raise ValueError(f"device {device.id!r} states no eager_launch_s; choose launch='graph'")
-        slack = max(0.0, device.eager_launch_s.value - start)
-        total, start = total + slack, start + slack
+        total += max(0.0, device.eager_launch_s.value - start)
+        start = max(start, device.eager_launch_s.value)
     regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
     low, high, source = interval_factors(device, operator, regime, numbers)
-    moved = _moved_bytes(graph, operation)
-    count = flops(graph, operation)
+    count, moved = flops(graph, operation), _moved_bytes(graph, operation)
     return KernelTime(
         total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source
     )

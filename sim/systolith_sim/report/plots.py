@@ -126,8 +126,10 @@ def stalls(results: RunResults) -> Plot:
 
 
 def layers(results: RunResults) -> Plot:
-    """Cycles of each layer on RTL against the bound, where one is given."""
+    """Cycles of each layer on RTL, by the cycle model, and the bound where one is given."""
     names = [layer.name for layer in results.layers]
+    model = {"color": PALETTE[1], "symbol": "line-ew-open", "size": 16, "line": {"width": 3}}
+    bound = {"color": "#f2c14e", "symbol": "triangle-up", "size": 9, "line": {"width": 1}}
     traces: list[Plot] = [
         {
             "type": "bar",
@@ -137,28 +139,10 @@ def layers(results: RunResults) -> Plot:
             "marker": {"color": PALETTE[0]},
             "hovertemplate": "%{x}: %{y:,} cycles<extra></extra>",
         },
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "cycle model",
-            "x": names,
-            "y": [layer.model_cycles for layer in results.layers],
-            "marker": {"color": PALETTE[1], "symbol": "line-ew-open", "size": 16, "line": {"width": 3}},
-            "hovertemplate": "%{x}: model %{y:,} cycles<extra></extra>",
-        },
+        _marks("cycle model", names, [layer.model_cycles for layer in results.layers], model),
     ]
     if any(layer.bound_cycles for layer in results.layers):
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "bound",
-                "x": names,
-                "y": [layer.bound_cycles for layer in results.layers],
-                "marker": {"color": "#f2c14e", "symbol": "triangle-up", "size": 9, "line": {"width": 1}},
-                "hovertemplate": "%{x}: no schedule below %{y:,} cycles<extra></extra>",
-            }
-        )
+        traces.append(_marks("bound", names, [layer.bound_cycles for layer in results.layers], bound))
     return _plot(
         traces,
         height=360,
@@ -167,6 +151,19 @@ def layers(results: RunResults) -> Plot:
         xaxis={"automargin": True, "tickangle": -35},
         yaxis={"title": {"text": "cycles"}, "rangemode": "tozero", "automargin": True},
     )
+
+
+def _marks(name: str, x: list[str], y: list[int | None], marker: Plot) -> Plot:
+    hover = "%{x}: " + name + " %{y:,} cycles<extra></extra>"
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": x,
+        "y": y,
+        "marker": marker,
+        "hovertemplate": hover,
+    }
 
 
 def operations(results: RunResults) -> Plot:

@@ -116,6 +116,8 @@ class DeviceResult(_Result):
     """Why there is no energy."""
     operations: tuple[OperationResult, ...] = ()
     """In the order of the graph."""
+    figures: dict[str, Figure] = {}
+    """Figures of the device that the models read, by their place in its file."""
     sources: dict[str, str] = {}
     """Documents behind the device's figures."""
     note: str = ""

@@ -1,10 +1,12 @@
 """The packaged devices: every figure sourced, peaks equal to datasheet arithmetic, errors that help."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from systolith_sim.devices.device import figures_of
+from systolith_sim.devices.device import figures_of, published_figures
+from systolith_sim.devices.kernel import kernel_time
 from systolith_sim.devices.library import (
     DeviceError,
     device_names,
@@ -14,6 +16,7 @@ from systolith_sim.devices.library import (
     write_device,
 )
 from systolith_sim.devices.toml import device_toml
+from systolith_sim.energy.device_energy import graph_energy
 
 NAMES = [
     "a100-80",
@@ -118,3 +121,24 @@ def test_devices_are_plain_toml():
         "source": "aiconfigurator",
         "confidence": "read",
     }
+
+
+def test_the_example_of_the_how_to_is_a_device(product):
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "add-a-device.md"
+    text = page.read_text("utf-8").split("```toml\n")[1].split("```")[0]
+    device = parse_device(text, "add-a-device.md")
+    graph = product(64, 4096, 4096)
+    time = kernel_time(device, graph, graph.operations[0])
+    assert time.seconds > 2 * 4096**2 / 2.0e12
+    assert graph_energy(device, [(graph.operations[0], time)]).value > 60 * time.seconds
+
+
+def test_figures_carry_unit_interval_and_origin():
+    figures = published_figures(find_device("h100-sxm"))
+    bandwidth = figures["memories.main.bandwidth_bytes_per_s"]
+    assert (bandwidth.value, bandwidth.unit, bandwidth.how) == (3.35e12, "B/s", "published")
+    assert bandwidth.source.endswith("systems/*.yaml (read)")
+    assert figures["price_usd_per_hour"].unit == "USD/h"
+    assert figures["power.active_w"].how == "derived"
+    assert not any(path.startswith("kernel.") for path in figures)
+    assert all(figure.unit for figure in figures.values())
