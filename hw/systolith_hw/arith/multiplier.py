@@ -4,6 +4,9 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from systolith_hw.arith.multiplier_ecp5 import OPERAND_BITS, elaborate_ecp5
+from systolith_hw.platforms import is_ecp5
+
 
 class Multiplier(wiring.Component):
     """Signed product, free running: operands enter and a product leaves in every cycle.
@@ -39,6 +42,8 @@ class Multiplier(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Module:
+        if is_ecp5(platform) and max(self.a_width, self.b_width) <= OPERAND_BITS:
+            return elaborate_ecp5(self)
         m = Module()
         a, b = Signal.like(self.a, reset_less=True), Signal.like(self.b, reset_less=True)
         m.d.sync += [a.eq(self.a), b.eq(self.b)]

@@ -9,8 +9,8 @@ from systolith_hw.pipe import delayed
 
 FINE_BITS = 3
 """Low bits of the shift: what the second of the two shift stages does."""
-KEPT_BITS = 19
-"""What the second stage sees: 17 bits, guard, sticky. A value beyond is at least 2**16 / 2**7: saturated."""
+KEPT_BITS = 18
+"""What the second stage sees: 16 bits, guard, sticky. A value beyond is over 2**15 / 2**7 = 128 + 128."""
 
 
 class Requantizer(wiring.Component):

@@ -5,6 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from systolith_hw.memory.ram_ecp5 import elaborate_ecp5
+from systolith_hw.platforms import is_ecp5
+
 
 class Ram(wiring.Component):
     """Memory with one read port and one write port; its contents after configuration are zero.
@@ -56,6 +59,8 @@ class Ram(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Module:
+        if is_ecp5(platform):
+            return elaborate_ecp5(self)
         m = Module()
         m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=self.granularity)
