@@ -1,7 +1,7 @@
 """What a program touches: the energy events of its instructions, which do not depend on time."""
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 from systolith_hw.config import INSTRUCTION_BYTES, PARAMETER_BYTES, CoreConfig
@@ -43,10 +43,11 @@ class Accesses:
     @classmethod
     def total(cls, parts: Iterable[tuple["Accesses", int]]) -> Self:
         """The sum of accesses, each as often as its count says."""
-        sums = [0] * len(astuple(cls()))
+        sums = dict.fromkeys(cls.__slots__, 0)
         for accesses, count in parts:
-            sums = [total + count * value for total, value in zip(sums, astuple(accesses), strict=True)]
-        return cls(*sums)
+            for name in sums:
+                sums[name] += count * getattr(accesses, name)
+        return cls(**sums)
 
 
 _WRITTEN = {Memory.DATA: "data_written_bytes", Memory.WEIGHT: "weight_written_bytes",

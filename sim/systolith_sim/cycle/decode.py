@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
@@ -69,6 +70,9 @@ class Op:
 class Decoder:
     """Turns instructions into shared ``Op`` objects; one of these serves one core and memory."""
 
+    MOST_OPS = 1 << 14
+    """More are not kept from one program to the next."""
+
     def __init__(self, core: CoreConfig, memory: MemoryTiming) -> None:
         self._core, self._memory = core, memory
         self._burst_bytes = core.sizes.burst_beats * core.port_bytes
@@ -76,6 +80,8 @@ class Decoder:
 
     def decode(self, instructions: Sequence[Instruction]) -> tuple[list[int], list[list[Op]]]:
         """The queue of every instruction, and the ops of every queue."""
+        if len(self._ops) > self.MOST_OPS:
+            self._ops.clear()
         order, queues = [], [[], [], [], []]
         known, burst = self._ops, self._burst_bytes
         for i in instructions:
@@ -123,6 +129,12 @@ class Decoder:
                                             stride=i.dram_stride // port, row_beats=i.row_bytes // port))
         overhead, write = self._memory.burst_overhead, isinstance(i, Store)
         return tuple(Run(tuple(islice(cut, transfer.bursts)), overhead, write=write) for transfer in found)
+
+
+@lru_cache(maxsize=16)
+def decoder(core: CoreConfig, memory: MemoryTiming) -> Decoder:
+    """A decoder that remembers the shapes of earlier programs: a search plays many alike."""
+    return Decoder(core, memory)
 
 
 def consumers(queues: list[list[Op]]) -> list[int]:

@@ -1,13 +1,14 @@
 """``simulate``: a program on a core, cycle for cycle."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from simpy import Environment
 
 from systolith_hw.config import CoreConfig
 from systolith_hw.isa import QUEUES, Instruction
 from systolith_hw.timing import MemoryTiming
-from systolith_sim.cycle.decode import SEMAPHORES, Decoder, semaphore_name, total_accesses
+from systolith_sim.cycle.decode import SEMAPHORES, decoder, semaphore_name, total_accesses
 from systolith_sim.cycle.machine import Machine
 from systolith_sim.cycle.port import Port
 from systolith_sim.cycle.result import (
@@ -40,7 +41,7 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
     timeline : bool
         Keep the times of every instruction and transfer.
     stalls : RandomStalls, optional
-        The random memory instead: its very waits if a seed is given, an estimate from their mean if not.
+        The random memory instead: its very waits if a source gives them, else an estimate from the mean.
 
     Raises
     ------
@@ -53,9 +54,9 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
     """
     if not instructions:
         raise ValueError("instructions must hold at least one, not 0")
-    order, queues = Decoder(core, memory).decode(instructions)
-    port = (Port(Environment(), memory, log=timeline) if stalls is None
-            else StalledPort(Environment(), memory, stalls, log=timeline))
+    # A frozen pydantic model can be hashed, which its type does not say.
+    order, queues = decoder(cast(Any, core), memory).decode(instructions)
+    port = _port(memory, stalls, log=timeline)
     machine = Machine(core, port, order, queues)
     machine.run()
     _check_semaphores(machine)
@@ -68,6 +69,12 @@ def simulate(core: CoreConfig, instructions: Sequence[Instruction], memory: Memo
         accesses=total_accesses(queues),
         timeline=_timeline(machine, port, order) if timeline else None,
     )
+
+
+def _port(memory: MemoryTiming, stalls: RandomStalls | None, *, log: bool) -> Port:
+    if stalls is None:
+        return Port(Environment(), memory, log=log)
+    return StalledPort(Environment(), memory, stalls, log=log)
 
 
 def _timeline(machine: Machine, port: Port, order: Sequence[int]) -> Timeline:

@@ -29,20 +29,20 @@ class StalledPort(Port):
         assert isinstance(event, Request)
         now = int(self.env.now)
         store = event.requester == STORE
-        self._first_read[event] = self._waits[Channel.READ].taken
+        self._first_read[event] = self._waits[Channel.R].taken
         offered = max(self._free, now) + GRANT_DELAY
         accepts, end, response = [], 0, 0
         for beats in event.run.burst_beats:
-            address = self._waits[Channel.WRITE_ADDRESS if store else Channel.READ_ADDRESS]
+            address = self._waits[Channel.AW if store else Channel.AR]
             accept = max(offered, self._busy_until) + address.take(1)
             self._busy_until = accept + beats + self.memory.burst_overhead
             accepts.append(accept)
             if store:
-                end = self._beats(Channel.WRITE, accept + 1, beats)
-                response = self._beats(Channel.RESPONSE, end + self.memory.write_latency, 1)
+                end = self._beats(Channel.W, accept + 1, beats)
+                response = self._beats(Channel.B, end + self.memory.write_latency, 1)
                 offered = end + 1
             else:
-                end = self._beats(Channel.READ, accept + self.memory.latency, beats)
+                end = self._beats(Channel.R, accept + self.memory.latency, beats)
                 offered = accept + 1
         self._free = offered
         event.served(accepts[-1], end, response)
@@ -52,7 +52,7 @@ class StalledPort(Port):
     def arrivals(self, request: Request, every: int) -> Sequence[int]:
         """Cycles of every ``every``-th beat of a served fetch."""
         first, beats = self._first_read.pop(request), request.run.beats
-        before = self._waits[Channel.READ].before
+        before = self._waits[Channel.R].before
         return [request.end - (beats - beat) - (before(first + beats) - before(first + beat))
                 for beat in range(every, beats + 1, every)]
 

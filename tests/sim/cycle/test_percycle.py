@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from systolith_hw.config import PRESETS, CoreConfig
 from systolith_hw.isa import Instruction
 from systolith_hw.timing import MemoryTiming
+from systolith_sim.compiler.plan import plan_gemm
 from systolith_sim.cycle import simulate
 
 
@@ -41,6 +42,14 @@ def test_random_program(seed):
 def test_preset(name):
     random = Random(name)
     compare(PRESETS[name], random_program(random, PRESETS[name], length=80), MemoryTiming())
+
+
+@pytest.mark.parametrize(("name", "m", "k", "n"), [
+    ("tiny", 9, 17, 5), ("base", 17, 40, 33), ("long", 1, 30, 50),
+])
+def test_compiled_gemm(name, m, k, n):
+    core = PRESETS[name]
+    compare(core, list(plan_gemm(core, m, k, n).instructions), MemoryTiming())
 
 
 @settings(max_examples=40, deadline=None)
