@@ -58,7 +58,7 @@ def calibrate(
 ) -> Device:
     """Measure this machine's CPU with torch, as one device with ``threads`` cores.
 
-    Quick mode takes under 15 seconds. Other work on the machine makes it look slower; the file says how much.
+    Quick mode takes 10 seconds on an idle machine. Other work makes it look slower; the file says how much.
 
     Parameters
     ----------

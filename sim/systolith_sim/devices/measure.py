@@ -48,9 +48,8 @@ class Product:
         return 2 * self.m * self.k * self.n
 
 
-def repeat(action: Callable[[], object], budget_s: float, *, least: int = 3) -> Timing:
-    """Time an action again and again for ``budget_s``, at least ``least`` times, after two warm-up calls."""
-    action()
+def repeat(action: Callable[[], object], budget_s: float, *, least: int = 2) -> Timing:
+    """Time an action again and again for ``budget_s``, at least ``least`` times, after a warm-up call."""
     action()
     times: list[float] = []
     end = time.perf_counter() + budget_s
