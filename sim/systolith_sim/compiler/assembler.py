@@ -2,8 +2,8 @@
 
 Who emits an instruction says which regions of which memory it reads and writes; the assembler finds the
 earlier instructions of other queues that must be complete before, and makes them post and this one wait.
-Semaphore ``c`` of queue ``p`` is raised by ``p`` for queue ``c`` alone, and the n-th post belongs to the n-th wait:
-so a counting semaphore is enough, and program order always satisfies every wait.
+Semaphore ``c`` of queue ``p`` is raised by ``p`` for queue ``c`` alone, and the n-th post belongs to the n-th
+wait: so a counting semaphore is enough, and program order always satisfies every wait.
 """
 
 from collections.abc import Hashable, Iterable
@@ -76,6 +76,11 @@ class Assembler:
                 known.remove(old)
         known.append(made)
         return made
+
+    def bands(self, memory: str, address: int, stride: int, rows: int, band: int) -> tuple[Region, ...]:
+        """One region for each ``band`` rows of a matrix."""
+        return tuple(self.region(memory, address + row * stride, address + min(rows, row + band) * stride)
+                     for row in range(0, rows, band))
 
     def port(self, direction: str, bank: int) -> Region:
         """The reader or the writer of a data bank, as what only one queue may use at a time."""

@@ -20,7 +20,7 @@ from systolith_hw.timing import (
     stream_delay,
     vector_latency,
 )
-from systolith_sim.compiler.fits import capacities
+from systolith_sim.compiler.fits import Ends, capacities
 from systolith_sim.compiler.places import parameter_tile, row_stride, up, weight_stride
 from systolith_sim.compiler.tiling import Shape
 
@@ -28,7 +28,7 @@ Array = NDArray[np.int64]
 
 
 def startup_cycles(core: CoreConfig, memory: MemoryTiming) -> int:
-    """Cycles until the first beat of data can be at the port: fetch, dispatch, and the memory's latency twice."""
+    """Cycles until the first beat of data can be at the port: fetch, dispatch, the memory's latency twice."""
     beats = -(-INSTRUCTION_BYTES // core.port_bytes)
     fetched = FIRST_FETCH + GRANT_DELAY + memory.latency + beats - 1
     return fetched + DISPATCH_DELAY + 1 + LOAD_REQUEST_DELAY + GRANT_DELAY + memory.latency
@@ -93,16 +93,18 @@ class Estimate:
     load to the last use; plus what the first loads and the last read-out and store add.
     """
 
-    def __init__(self, core: CoreConfig, shape: Shape, memory: MemoryTiming, tilings: Candidates) -> None:
-        self.core, self.shape, self.memory, self.t = core, shape, memory, tilings
-        self.slots = capacities(core, shape, tilings)
+    def __init__(self, core: CoreConfig, shape: Shape, memory: MemoryTiming, tilings: Candidates,
+                 ends: Ends) -> None:
+        self.core, self.shape, self.memory, self.t, self.ends = core, shape, memory, tilings, ends
+        self.slots = capacities(core, shape, tilings, ends)
         self.counts = self._counts()
         self._times()
 
     def _counts(self) -> _Counts:
         shape, core, t = self.shape, self.core, self.t
         rows = -(-shape.m // t.rows)
-        chunks = -(-(-(-shape.k // core.rows)) // t.k_tiles)
+        k_tiles = -(-shape.k // core.rows)
+        chunks = -(-k_tiles // t.k_tiles)
         groups = -(-shape.n // t.group_columns)
         group_tiles = -(-np.minimum(t.group_columns, shape.n) // core.cols)
         blocks = -(-group_tiles // t.tiles)
@@ -128,30 +130,41 @@ class Estimate:
         passes = c.rows * c.tiles * k_tiles * pass_length
         vector = shape.m * c.tiles * core.sizes.requant_groups
         a_load = self._copy(t.rows, np.minimum(t.k_tiles * core.rows, row_stride(core, shape.k)),
-                            whole=c.chunks == 1)
+                            whole=c.chunks == 1) * self.ends.load
         w_load = self._copy(1, t.k_tiles * core.sizes.weight_groups * weight_stride(core, t.tiles))
         store = self._copy(t.rows, up(np.minimum(t.group_columns, shape.n), port),
-                           whole=t.group_columns >= shape.n)
+                           whole=t.group_columns >= shape.n) * self.ends.store
         stores = c.rows * c.groups
-        self.instructions = (c.steps * (1 + (t.tiles > 1)) + c.a_loads + c.w_loads + c.rows * c.tiles + stores)
+        self.instructions = (c.steps * (1 + (t.tiles > 1)) + c.a_loads * self.ends.load + c.w_loads
+                             + c.rows * c.tiles + stores * self.ends.store)
         fetch = self.instructions * (INSTRUCTION_BYTES / port + o / core.fetch_instructions)
         parameters = c.tiles * parameter_tile(core) / port
-        parameter_loads = np.where(t.outer_m & (c.tiles * parameter_tile(core) > core.parameter_bytes), c.rows, 1)
+        again = t.outer_m & (c.tiles * parameter_tile(core) > core.parameter_bytes)
         traffic = (c.a_loads * a_load + c.w_loads * w_load + stores * store + fetch
-                   + parameter_loads * parameters)
+                   + parameters * np.where(again, c.rows, 1))
         drain = array_latency(core) + read_latency(core) + vector_latency(core)
         read_out = t.rows * t.tiles * core.sizes.requant_groups
         sums = c.rows * c.groups * c.blocks * (c.chunks * step + drain + read_out) / core.acc_banks
-        results = stores * (c.blocks * read_out + drain + store + self.memory.write_latency) / self.slots.outputs
+        results = stores * (c.blocks * read_out + drain + store + self.memory.write_latency)
+        results = results / self.slots.outputs
+        # The first walk through the inner loop, and the first block, load what later ones find there.
+        walks = np.where(t.outer_m, c.rows, c.groups)
+        inner_a = np.where(t.outer_m, c.a_loads // c.rows, np.minimum(c.a_loads, c.rows * c.chunks))
+        all_w = c.groups * c.blocks * c.chunks
+        inner_w = np.where(t.outer_m, np.minimum(c.w_loads, all_w), c.w_loads // c.groups)
+        cold = np.maximum(inner_a * a_load + inner_w * w_load + stores * store / walks - passes / walks,
+                          c.chunks * (a_load + w_load - step))
+        passes = passes + np.maximum(0, cold)
         busy = np.maximum.reduce([passes, np.full_like(passes, 1) * vector, traffic, sums, results])
-        share = busy / c.steps
-        a_use = share * np.maximum(1, c.steps // c.a_loads - (c.chunks - 1) * (c.steps > c.a_loads))
-        w_use = share * np.maximum(1, np.where(c.w_loads * c.rows <= c.steps, 1, c.steps // c.w_loads))
+        busy_step = busy / c.steps
+        a_use = busy_step * np.maximum(1, c.steps // c.a_loads - (c.chunks - 1) * (c.steps > c.a_loads))
+        w_use = busy_step * np.maximum(1, np.where(c.w_loads * c.rows <= c.steps, 1, c.steps // c.w_loads))
         turn_a = np.where(c.a_loads <= self.slots.a, 0, c.a_loads * (latency + a_load + a_use) / self.slots.a)
         turn_w = np.where(c.w_loads <= self.slots.weights, 0,
                           c.w_loads * (latency + w_load + w_use) / self.slots.weights)
-        first = t.rows / np.maximum(1, t.rows // pass_cycles(core, m=1)) / t.rows
-        edge = latency + w_load + (a_load + read_out + store) * first + drain + 2 * store_buffer_delay(core)
+        # Pieces of the first and the last block hide about two thirds of their loads, read-out and store.
+        share = np.maximum(1 / 3, 1 / np.maximum(1, t.rows // pass_cycles(core, m=1)))
+        edge = latency + w_load + (a_load + read_out + store) * share + drain + 2 * store_buffer_delay(core)
         self.cycles = np.maximum.reduce([busy, turn_a, turn_w]) + edge + stream_delay(core)
         if core.data_banks == 1:  # reading and writing exclude each other
             self.cycles = self.cycles + traffic + vector

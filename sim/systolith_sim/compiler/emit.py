@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from systolith_sim.compiler.assembler import Assembler, Region
-from systolith_sim.compiler.inputs import Inputs, Operands, Parameters
+from systolith_sim.compiler.inputs import Inputs, Operands
 from systolith_sim.compiler.places import (
     ChipMatrix,
     Ring,
@@ -24,24 +24,36 @@ class _Block(NamedTuple):
     acc: Region
 
 
-def emit_gemm(assembler: Assembler, cut: Cut, operands: Operands) -> None:
-    """Append the instructions of a GEMM to the program."""
-    _Emitter(assembler, cut, operands).run()
+def emit_gemm(assembler: Assembler, cut: Cut, operands: Operands, *, first_bank: int = 0) -> int:
+    """Append the instructions of a GEMM to the program.
+
+    Parameters
+    ----------
+    first_bank : int
+        Blocks of sums so far; they take the accumulator's banks in turn.
+
+    Returns
+    -------
+    int
+        Blocks of sums now.
+    """
+    emitter = _Emitter(assembler, cut, operands, first_bank)
+    emitter.run()
+    return emitter.blocks
 
 
 class _Emitter:
-    def __init__(self, assembler: Assembler, cut: Cut, operands: Operands) -> None:
-        self._assembler, self._cut, self._operands = assembler, cut, operands
+    def __init__(self, assembler: Assembler, cut: Cut, operands: Operands, blocks: int) -> None:
+        self._assembler, self._cut, self._operands, self.blocks = assembler, cut, operands, blocks
         self._inputs = Inputs(assembler, cut, operands)
         self._steps = cut.steps()
         self._planned: deque[Step] = deque()
         self._ahead: deque[int] = deque()
         core = cut.core
         self._bank_bytes = core.data_bytes // core.data_banks
-        self._accumulators = [assembler.region("accumulator", bank * core.acc_rows, (bank + 1) * core.acc_rows)
-                              for bank in range(core.acc_banks)]
+        banks = range(0, core.acc_banks * core.acc_rows, core.acc_rows)
+        self._accumulators = [assembler.region("accumulator", row, row + core.acc_rows) for row in banks]
         self._outputs = _Outputs(assembler, cut, operands)
-        self._blocks = 0
         # The load queue must not fill up before the matmul that frees its slots is dispatched.
         self._most_ahead = max(1, core.queue_depth // 2)
 
@@ -93,17 +105,17 @@ class _Emitter:
         return load.needed
 
     def _matmul(self, step: Step) -> _Block:
-        bank = self._blocks % self._cut.core.acc_banks
+        bank = self.blocks % self._cut.core.acc_banks
         a, w = self._inputs.activations.popleft(), self._inputs.weights.popleft()
         address = bank * self._cut.core.acc_rows
         fields = {"accumulate": not step.first, "signed": self._operands.signed, "data_address": a.address,
                   "data_stride": a.stride, "weight_address": w.address, "weight_stride": w.stride,
-                  "acc_address": address, "acc_stride": step.rows.count, "m": step.rows.count,
+                  "acc_address": address, "acc_stride": step.rows.size, "m": step.rows.size,
                   "k_tiles": step.chunk.tiles, "n_tiles": step.columns.tiles}
         port = self._assembler.port("read", a.address // self._bank_bytes)
         self._assembler.add("matmul", fields, reads=(*a.regions, w.region),
                             writes=(self._accumulators[bank], port))
-        self._blocks += step.last
+        self.blocks += step.last
         return _Block(step, address, self._accumulators[bank])
 
     def _read_out(self, block: _Block) -> None:
@@ -114,7 +126,7 @@ class _Emitter:
         offset = step.columns.start - step.group.start
         for tile in range(step.columns.tiles):
             fields = {"use_table": self._operands.table is not None, "table": self._operands.table_slot,
-                      "acc_address": block.acc_address + tile * step.rows.count, "m": step.rows.count,
+                      "acc_address": block.acc_address + tile * step.rows.size, "m": step.rows.size,
                       "n": min(cols, step.columns.width - tile * cols),
                       "data_address": place.address + offset + tile * cols, "data_stride": place.stride,
                       "parameter_address": parameters.address + tile * size,
@@ -142,7 +154,7 @@ class _Outputs:
         self._bank_bytes = core.data_bytes // core.data_banks
         if not isinstance(self._y, ChipMatrix):
             width = max(group.width for group in cut.groups)
-            self._rows = output_slot(core, rows=max(rows.count for rows in cut.rows), columns=width)
+            self._rows = output_slot(core, rows=max(rows.size for rows in cut.rows), columns=width)
             start, end = operands.output_half
             addresses = data_slots(core, start=start, end=end, size=self._rows.size)
             self._ring = Ring(assembler, "data", addresses, self._rows.size)
@@ -151,7 +163,8 @@ class _Outputs:
         """Where the first row of a block and the first column of its group go."""
         rows, group, y = step.rows, step.group, self._y
         if isinstance(y, ChipMatrix):
-            return _Place(y.address + rows.start * y.stride + group.start, y.stride, y.bands(rows.start, rows.count))
+            address = y.address + rows.start * y.stride + group.start
+            return _Place(address, y.stride, y.bands(rows.start, rows.size))
         slot = self._ring.slot((step.block, step.group.start))
         return _Place(slot.address + (rows.start - step.block.start) * self._rows.stride, self._rows.stride,
                       (slot.region.part(step.stored),))
@@ -167,10 +180,10 @@ class _Outputs:
                   "local_address": (slot.address + (rows.start - step.block.start) * self._rows.stride
                                     + start - step.group.start)}
         if width == self._cut.shape.n and self._rows.stride == y.stride:
-            fields |= {"rows": 1, "row_bytes": rows.count * y.stride}
+            fields |= {"rows": 1, "row_bytes": rows.size * y.stride}
         else:
-            fields |= {"dram_stride": y.stride, "local_stride": self._rows.stride, "rows": rows.count,
+            fields |= {"dram_stride": y.stride, "local_stride": self._rows.stride, "rows": rows.size,
                        "row_bytes": up(width, core.port_bytes)}
         port = self._assembler.port("read", slot.address // self._bank_bytes)
         self._assembler.add("store", fields, reads=(slot.region.part(step.stored),),
-                            writes=(*y.bands(rows.start, rows.count), port))
+                            writes=(*y.bands(rows.start, rows.size), port))

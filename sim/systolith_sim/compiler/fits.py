@@ -32,18 +32,24 @@ class Slots(NamedTuple):
         return np.minimum.reduce(np.broadcast_arrays(*self)) > 0
 
 
-def capacities(core: CoreConfig, shape: Shape, tiling: Any, *, dram_stride: int | None = -1,
-               store: bool = True) -> Slots:
+class Ends(NamedTuple):
+    """Which ends of a GEMM stand in DRAM."""
+
+    load: bool = True
+    """A does; else it is on chip."""
+    store: bool = True
+    """Y does; else it stays on chip."""
+
+
+def capacities(core: CoreConfig, shape: Shape, tiling: Any, ends: Ends) -> Slots:
     """The slots that a tiling, or each of many tilings in arrays, has on ``core``.
 
     Parameters
     ----------
     tiling : Tiling or object with arrays of the same names
         How to cut.
-    dram_stride : int or None
-        Stride of A in DRAM; None where A is on chip already, full data words when not given.
-    store : bool
-        Whether Y goes to DRAM.
+    ends : Ends
+        What must go through slots of the data scratchpad.
     """
     half = core.data_bytes // 2
     bank = min(half, core.data_bytes // core.data_banks)
@@ -52,12 +58,13 @@ def capacities(core: CoreConfig, shape: Shape, tiling: Any, *, dram_stride: int 
     columns = np.minimum(tiling.group_columns, shape.n)
     tiles = _balanced(-(-columns // core.cols), tiling.tiles)
     a = outputs = MOST_SLOTS
-    if dram_stride is not None:
-        stride = row_stride(core, shape.k) if dram_stride < 0 else dram_stride
+    if ends.load:
+        stride = row_stride(core, shape.k)
         size = input_slot(core, rows=rows, k=shape.k, k_tiles=k_tiles, dram_stride=stride).size
         a = np.minimum(MOST_SLOTS, bank // size * (half // bank))
-    if store:
-        outputs = np.minimum(MOST_SLOTS, bank // output_slot(core, rows=rows, columns=columns).size * (half // bank))
+    if ends.store:
+        size = output_slot(core, rows=rows, columns=columns).size
+        outputs = np.minimum(MOST_SLOTS, bank // size * (half // bank))
     weights = np.minimum(MOST_SLOTS, core.weight_bytes // weight_slot(core, tiles=tiles, k_tiles=k_tiles))
     return Slots(a, weights, core.parameter_bytes // (tiles * parameter_tile(core)), outputs,
                  core.acc_rows // (rows * tiles))

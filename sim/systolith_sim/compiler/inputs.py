@@ -99,7 +99,7 @@ class Inputs:
         self._make_rings()
 
     def plan(self, step: Step) -> None:
-        """Plan the next step; parameters of a block come one step later, so that they do not hold its start up."""
+        """Plan the next step; parameters of a block come one step later, so as not to hold its start up."""
         self.activations.append(self._activations(step))
         self.weights.append(self._weights(step.columns, step.chunk))
         self.plan_parameters()
@@ -113,7 +113,7 @@ class Inputs:
             return
         first, columns = self._started
         self._started = None
-        number, tile, tiles = self._parameter_keys[columns.index]
+        number, tile, tiles = self._parameter_keys[columns.number]
         # Its vector instructions stand after the step that follows the block.
         slot = self._slot(self._p_ring, number, first + len(self._cut.chunks))
         size, need = parameter_tile(self._cut.core), Rows(columns.tile, columns.tiles)
@@ -124,8 +124,8 @@ class Inputs:
             # The very first load brings no more than its block needs, so that it does not hold weights up.
             part = need if first == 0 else Rows(columns.tile, tile + tiles - columns.tile)
             slot.loaded.append(part)
-            self._load(slot, Memory.PARAMETER, self._operands.parameters + part.start * size, part.count * size,
-                       offset=(part.start - tile) * size, part=part)
+            self._load(slot, Memory.PARAMETER, self._operands.parameters + part.start * size,
+                       part.size * size, offset=(part.start - tile) * size, part=part)
         regions = [slot.region.part(part) for part in slot.parts(need)]
         self.parameters.append(Parameters(slot.address + (columns.tile - tile) * size,
                                           (*regions, *self._table_regions)))
@@ -134,14 +134,15 @@ class Inputs:
         core, cut, a = self._cut.core, self._cut, self._operands.a
         k_tiles = max(chunk.tiles for chunk in cut.chunks)
         if isinstance(a, DramMatrix):
-            self._a_slot = input_slot(core, rows=max(rows.count for rows in cut.rows), k=cut.shape.k,
+            self._a_slot = input_slot(core, rows=max(rows.size for rows in cut.rows), k=cut.shape.k,
                                       k_tiles=k_tiles, dram_stride=a.stride)
             self._a_slot = SlotRows(int(self._a_slot.stride), int(self._a_slot.size))
             start, end = self._operands.input_half
             addresses = data_slots(core, start=start, end=end, size=self._a_slot.size)
             self._a_ring = Ring(self._assembler, "data", addresses, self._a_slot.size)
         tiles = max(block.tiles for block in cut.columns)
-        self._w_ring = self._ring("weight", weight_slot(core, tiles=tiles, k_tiles=k_tiles), core.weight_bytes)
+        size = weight_slot(core, tiles=tiles, k_tiles=k_tiles)
+        self._w_ring = self._ring("weight", size, core.weight_bytes)
         self._parameter_keys, most = parameter_keys(cut)
         self._p_ring = self._ring("parameter", most * parameter_tile(core), core.parameter_bytes)
         self._table_regions: tuple[Region, ...] = ()
@@ -157,8 +158,9 @@ class Inputs:
     def _activations(self, step: Step) -> Activations:
         a, rows, k = self._operands.a, step.rows, step.chunk.tile * self._cut.core.rows
         if isinstance(a, ChipMatrix):
-            return Activations(a.address + rows.start * a.stride + k, a.stride, a.bands(rows.start, rows.count))
-        slot = self._slot(self._a_ring, (step.block, step.chunk.index), self._steps)
+            address = a.address + rows.start * a.stride + k
+            return Activations(address, a.stride, a.bands(rows.start, rows.size))
+        slot = self._slot(self._a_ring, (step.block, step.chunk.number), self._steps)
         stride = self._a_slot.stride
         address = slot.address + (rows.start - step.block.start) * stride
         first = k // self._cut.core.port_bytes * self._cut.core.port_bytes
@@ -167,33 +169,36 @@ class Inputs:
             bank = slot.address // (self._cut.core.data_bytes // self._cut.core.data_banks)
             self.loads.append(PlannedLoad(
                 self._steps, slot.free_after, self._activation_load(a, step, address, first),
-                a.bands(rows.start, rows.count), (slot.region.part(rows), self._assembler.port("write", bank))))
-        return Activations(address + k - first, stride, tuple(slot.region.part(part) for part in slot.parts(rows)))
+                a.bands(rows.start, rows.size),
+                (slot.region.part(rows), self._assembler.port("write", bank))))
+        regions = tuple(slot.region.part(part) for part in slot.parts(rows))
+        return Activations(address + k - first, stride, regions)
 
     def _activation_load(self, a: DramMatrix, step: Step, address: int, first: int) -> dict[str, Any]:
         rows, stride, core = step.rows, self._a_slot.stride, self._cut.core
         fields = {"memory": Memory.DATA, "dram_address": a.address + rows.start * a.stride + first,
                   "local_address": address}
         if stride == a.stride and len(self._cut.chunks) == 1:
-            return fields | {"rows": 1, "row_bytes": rows.count * stride}
+            return fields | {"rows": 1, "row_bytes": rows.size * stride}
         k = min((step.chunk.tile + step.chunk.tiles) * core.rows, self._cut.shape.k)
         last = min(up(k, core.port_bytes), a.stride)
-        return fields | {"dram_stride": a.stride, "local_stride": stride, "rows": rows.count,
+        return fields | {"dram_stride": a.stride, "local_stride": stride, "rows": rows.size,
                          "row_bytes": last - first}
 
     def _weights(self, columns: Columns, chunk: Chunk) -> Weights:
         stride = weight_stride(self._cut.core, columns.tiles)
-        slot = self._slot(self._w_ring, (columns.index, chunk.index), self._steps)
+        slot = self._slot(self._w_ring, (columns.number, chunk.number), self._steps)
         if not slot.loaded:
             slot.loaded.append(Rows(0, chunk.tiles))
             rows = self._cut.core.sizes.weight_groups * stride
-            address = self._operands.weights + self._weight_base[columns.index] + chunk.tile * rows
+            address = self._operands.weights + self._weight_base[columns.number] + chunk.tile * rows
             self._load(slot, Memory.WEIGHT, address, chunk.tiles * rows)
         return Weights(slot.address, stride, slot.region.part())
 
     def _load(self, slot: Slot, memory: Memory, dram: int, size: int, *, offset: int = 0,
               part: Rows | None = None) -> None:
-        fields = {"memory": memory, "dram_address": dram, "local_address": slot.address + offset, "row_bytes": size}
+        fields = {"memory": memory, "dram_address": dram, "local_address": slot.address + offset,
+                  "row_bytes": size}
         self.loads.append(PlannedLoad(self._steps, slot.free_after, fields, (), (slot.region.part(part),)))
 
     @staticmethod
@@ -204,7 +209,7 @@ class Inputs:
 
 
 def parameter_keys(cut: Cut) -> tuple[Sequence[tuple[int, int, int]], int]:
-    """For each block of columns the (number, first tile, tiles) of the parameters loaded with it; the most tiles.
+    """For each block of columns the (number, first tile, tiles) of its parameters' slot; the most tiles.
 
     All together where they fit, else as many blocks as fit in half of the memory.
     """
@@ -217,7 +222,8 @@ def parameter_keys(cut: Cut) -> tuple[Sequence[tuple[int, int, int]], int]:
             parts.append([])
         parts[-1].append(block)
     sizes = [sum(block.tiles for block in part) for part in parts]
-    return [(number, part[0].tile, sizes[number]) for number, part in enumerate(parts) for _ in part], max(sizes)
+    keys = [(number, part[0].tile, sizes[number]) for number, part in enumerate(parts) for _ in part]
+    return keys, max(sizes)
 
 
 def weight_offsets(cut: Cut) -> Sequence[int]:

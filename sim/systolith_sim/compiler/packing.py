@@ -30,7 +30,7 @@ def pack_weights(cut: Cut, weights: NDArray[np.int8]) -> bytes:
         tiles = np.zeros((k_tiles, sizes.weight_groups * core.weight_rows_per_cycle, block.tiles, core.cols),
                          dtype=np.int8)
         tiles[:, :core.rows] = rows.reshape(k_tiles, core.rows, block.tiles, core.cols)
-        groups = tiles.reshape(k_tiles * sizes.weight_groups, core.weight_rows_per_cycle, block.tiles, core.cols)
+        groups = tiles.reshape(-1, core.weight_rows_per_cycle, block.tiles, core.cols)
         groups = groups.transpose(0, 2, 1, 3).reshape(len(groups), -1)
         padded = np.zeros((len(groups), weight_stride(core, block.tiles)), dtype=np.int8)
         padded[:, :groups.shape[1]] = groups

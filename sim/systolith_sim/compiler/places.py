@@ -1,4 +1,4 @@
-"""Where things stand: slots of the on-chip memories, matrices in DRAM and on chip (docs/contracts/layout.md)."""
+"""Where things stand: slots of on-chip memories, matrices in DRAM and on chip (docs/contracts/layout.md)."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,8 @@ def input_slot(core: CoreConfig, *, rows: Any, k: int, k_tiles: Any, dram_stride
     word, port = core.sizes.data_word_bytes, core.port_bytes
     read = k_tiles * core.rows
     # A chunk begins at a multiple of the array's rows, its copy at the multiple of the port before.
-    stride = np.where(read >= k, up(read, word), up(np.maximum(port - gcd(core.rows, port) + read, port), word))
+    chunk = np.maximum(port - gcd(core.rows, port) + read, port)
+    stride = np.where(read >= k, up(read, word), up(chunk, word))
     size = rows * stride
     if (whole := row_stride(core, k)) == dram_stride:
         # One chunk is copied as one row; the last tile may read on into the bytes that follow.
@@ -78,7 +79,7 @@ def data_slots(core: CoreConfig, *, start: int, end: int, size: int) -> tuple[in
 
 
 def data_halves(core: CoreConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The two halves of the data scratchpad, [start, end): of different banks where there are two (rule Y3)."""
+    """The halves of the data scratchpad, [start, end): of different banks where there are two (rule Y3)."""
     half = core.data_bytes // 2
     return (0, half), (half, core.data_bytes)
 
@@ -100,10 +101,10 @@ class Slot:
     def parts(self, need: Rows) -> list[Rows]:
         """The loaded parts that make up ``need``; empty where they do not."""
         parts = [part for part in self.loaded
-                 if part.start < need.start + need.count and need.start < part.start + part.count]
+                 if part.start < need.start + need.size and need.start < part.start + part.size]
         first = min((part.start for part in parts), default=need.start + 1)
-        end = max((part.start + part.count for part in parts), default=0)
-        return parts if first <= need.start and need.start + need.count <= end else []
+        end = max((part.start + part.size for part in parts), default=0)
+        return parts if first <= need.start and need.start + need.size <= end else []
 
 
 class Ring:
@@ -136,7 +137,7 @@ BAND_ROWS = 32
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Rows of bytes, ``stride`` apart; regions tell which instructions of a program touch which bands of rows."""
+    """Rows of bytes, ``stride`` apart; regions tell which instructions touch which bands of rows."""
 
     address: int
     stride: int
@@ -144,7 +145,7 @@ class Matrix:
     """One for each band of ``BAND_ROWS`` rows; none where nothing in the program writes the matrix."""
 
     def bands(self, start: int, count: int) -> tuple[Region, ...]:
-        """Regions of rows [start, start + count)."""
+        """Regions of rows [start, start + size)."""
         return self.regions[start // BAND_ROWS:(start + count - 1) // BAND_ROWS + 1]
 
 

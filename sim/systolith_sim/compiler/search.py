@@ -2,23 +2,26 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from math import lcm
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from systolith_hw.config import CoreConfig
+from systolith_hw.config import INSTRUCTION_BYTES, CoreConfig
 from systolith_hw.isa import Instruction
 from systolith_hw.timing import MemoryTiming, pass_cycles
 from systolith_sim.compiler.bound import Array, Candidates, Estimate
-from systolith_sim.compiler.fits import capacities, smallest
+from systolith_sim.compiler.fits import Ends, capacities, smallest
 from systolith_sim.compiler.tiling import Shape, Tiling
 from systolith_sim.cycle import simulate
 
-PLAYED = 6
-"""Tilings that the cycle model plays, before their edges are varied."""
+PLAYED = 24
+"""Most tilings of the closed form that the cycle model plays."""
+PLAYED_INSTRUCTIONS = 8000
+"""Instructions played of those, and of their variations again; the first two are always played."""
 CHEAP_INSTRUCTIONS = 4000
-"""Longest program that is played during the search."""
+"""Longest program that is played."""
 
 
 class Planned(Protocol):
@@ -33,91 +36,137 @@ class Planned(Protocol):
 P = TypeVar("P", bound=Planned)
 
 
-def search(core: CoreConfig, shape: Shape, memory: MemoryTiming, make: Callable[[Tiling], P]) -> P:
-    """The plan of the best tiling; the best few are played where their programs are short."""
-    ranked = best_tilings(core, shape, memory)
+def search(core: CoreConfig, shape: Shape, memory: MemoryTiming, make: Callable[[Tiling], P], *,
+           ends: Ends) -> tuple[Tiling, P]:
+    """The best tiling and its plan; the cycle model plays the best few where their programs are short.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the plan of a tiling.
+    ends : Ends
+        Where the activations stand.
+    """
+    ranked = best_tilings(core, shape, memory, ends)
     if ranked[0][1] > CHEAP_INSTRUCTIONS:
-        return make(ranked[0][0])
-    played: dict[Tiling, tuple[int, P]] = {}
-
-    def play(tiling: Tiling) -> tuple[int, P]:
-        if tiling not in played:
-            plan = make(tiling)
-            played[tiling] = score(core, plan.instructions, memory), plan
-        return played[tiling]
-
-    for tiling, instructions in ranked[:PLAYED]:
-        if instructions <= CHEAP_INSTRUCTIONS:
-            play(tiling)
-    for _ in range(2):
+        tiling = _rough_edges(core, ranked[0][0])
+        return tiling, make(tiling)
+    played: dict[Tiling, tuple[float, P]] = {}
+    _play(core, memory, make, played, (tiling for tiling, _ in ranked))
+    for vary in (_groups, _edges, _edges):
         best = min(played, key=lambda tiling: played[tiling][0])
-        for tiling in _edges(core, best):
-            play(tiling)
-    return min(played.values(), key=lambda pair: pair[0])[1]
+        _play(core, memory, make, played, (other for other in vary(core, shape, best)
+                                           if capacities(core, shape, other, ends).enough))
+    best = min(played, key=lambda tiling: played[tiling][0])
+    return best, played[best][1]
 
 
-def score(core: CoreConfig, instructions: tuple[Instruction, ...], memory: MemoryTiming) -> int:
-    """Cycles, and once more those in which the array idles between its first and its last pass.
+def first_guess(core: CoreConfig, shape: Shape, memory: MemoryTiming, ends: Ends) -> Tiling:
+    """The best tiling by the closed form alone."""
+    return _rough_edges(core, best_tilings(core, shape, memory, ends)[0][0])
 
-    What stands before and behind, a neighbour in a chain of layers hides; holes inside it cannot.
+
+def _rough_edges(core: CoreConfig, tiling: Tiling) -> Tiling:
+    edge = min(tiling.rows, 4 * pass_cycles(core, m=1))
+    return replace(tiling, first_rows=edge, last_rows=edge)
+
+
+def _play(core: CoreConfig, memory: MemoryTiming, make: Callable[[Tiling], P],
+          played: dict[Tiling, tuple[float, P]], tilings: Iterator[Tiling]) -> None:
+    budget = PLAYED_INSTRUCTIONS
+    for number, tiling in enumerate(tilings):
+        if tiling not in played:
+            if budget < 0 and number > 1:
+                return
+            plan = make(tiling)
+            budget -= len(plan.instructions)
+            played[tiling] = score(core, plan.instructions, memory), plan
+
+
+def score(core: CoreConfig, instructions: tuple[Instruction, ...], memory: MemoryTiming) -> float:
+    """Cycles; once more those in which the array idles between passes; and something for each instruction.
+
+    What stands before the first pass and behind the last, a neighbour in a chain of layers hides; holes
+    between them it cannot. An instruction costs half of its beats, as fetches mostly find the port
+    idle, and at least 1 / 200000 of the cycles: long programs take long to play.
     """
     result = simulate(core, instructions, memory, timeline=True)
     assert result.timeline is not None
     matmuls = [entry for entry in result.timeline.instructions if entry.queue == "matmul"]
-    holes = sum(after.start - before.free for before, after in zip(matmuls, matmuls[1:], strict=False))
-    return result.cycles + holes
+    holes = sum(after.start - before.free for before, after in pairwise(matmuls))
+    price = max(INSTRUCTION_BYTES / core.port_bytes / 2, result.cycles / 200_000)
+    return result.cycles + holes + len(instructions) * price
 
 
-def best_tilings(core: CoreConfig, shape: Shape, memory: MemoryTiming) -> list[tuple[Tiling, int]]:
-    """All tilings worth a try, best first by the closed form, and the instructions of each; never empty."""
+def best_tilings(core: CoreConfig, shape: Shape, memory: MemoryTiming,
+                 ends: Ends) -> list[tuple[Tiling, int]]:
+    """Tilings worth a try and the instructions of each, best first by the closed form; never empty.
+
+    Among those that differ in groups and order only, the best one.
+    """
     candidates = _candidates(core, shape)
-    candidates = candidates.take(capacities(core, shape, candidates).enough)
+    candidates = candidates.take(capacities(core, shape, candidates, ends).enough)
     if not len(candidates.rows):
-        return [(smallest(core, shape), 1 << 30)]
-    estimate = Estimate(core, shape, memory, candidates)
-    # Equal within half a percent: the shorter program.
-    order = np.argsort(estimate.cycles * (1 + 0.02 * np.minimum(1, estimate.instructions * 100 / estimate.cycles)),
-                       kind="stable")
-    ranked = []
-    for index in order[:4 * PLAYED]:
-        rows = int(candidates.rows[index])
-        tiling = Tiling(rows=rows, first_rows=rows, last_rows=rows, tiles=int(candidates.tiles[index]),
-                        k_tiles=int(candidates.k_tiles[index]),
+        return [(smallest(core, shape), 1)]
+    estimate = Estimate(core, shape, memory, candidates, ends)
+    price = np.maximum(INSTRUCTION_BYTES / core.port_bytes / 2, estimate.cycles / 200_000)
+    ranked: dict[tuple[int, int, int], tuple[Tiling, int]] = {}
+    for index in np.argsort(estimate.cycles + estimate.instructions * price, kind="stable"):
+        sizes = candidates.rows, candidates.tiles, candidates.k_tiles
+        rows, tiles, k_tiles = (int(size[index]) for size in sizes)
+        tiling = Tiling(rows=rows, first_rows=rows, last_rows=rows, tiles=tiles, k_tiles=k_tiles,
                         group_columns=int(candidates.group_columns[index]),
                         outer="m" if candidates.outer_m[index] else "n")
-        ranked.append((tiling, int(estimate.instructions[index])))
-    return ranked
+        ranked.setdefault((rows, tiles, k_tiles), (tiling, int(estimate.instructions[index])))
+        if len(ranked) == PLAYED:
+            break
+    return list(ranked.values())
 
 
 def _candidates(core: CoreConfig, shape: Shape) -> Candidates:
     """The product of all sizes worth a try."""
     k_tiles, n_tiles = -(-shape.k // core.rows), -(-shape.n // core.cols)
-    rows = _sizes(shape.m, core.acc_rows)
+    rows = _sizes(shape.m, min(shape.m, core.acc_rows))
     tiles = _sizes(n_tiles, min(n_tiles, 4 * core.queue_depth))
-    unit = lcm(core.cols, core.port_bytes)
-    columns = {min(shape.n, up) for size in _sizes(n_tiles, n_tiles)
-               for up in (-(-size * core.cols // unit) * unit, -(-size * core.cols // core.port_bytes) * core.port_bytes)}
-    grids = np.meshgrid(rows, tiles, _sizes(k_tiles, k_tiles), sorted(columns), [False, True], indexing="ij")
-    flat = [grid.ravel() for grid in grids]
+    pairs = [_columns(core, shape, size) for size in _sizes(n_tiles, n_tiles).tolist()]
+    columns = sorted({width for pair in pairs for width in pair})
+    grids = np.meshgrid(rows, tiles, _sizes(k_tiles, k_tiles), columns, [False, True], indexing="ij")
+    flat: list[Any] = [grid.ravel() for grid in grids]
     # A block of columns is never wider than its group, nor its sums more than a bank.
     keep = (flat[1] <= -(-flat[3] // core.cols)) & (flat[0] * flat[1] <= core.acc_rows)
-    return Candidates(*(array[keep].astype(np.int64) for array in flat[:4]), flat[4][keep])
+    return Candidates(flat[0], flat[1], flat[2], flat[3], flat[4]).take(keep)
+
+
+def _columns(core: CoreConfig, shape: Shape, tiles: int) -> tuple[int, int]:
+    """Widths of a group of ``tiles`` N tiles or more that end on the port: of whole tiles, and the next."""
+    whole, port = lcm(core.cols, core.port_bytes), core.port_bytes
+    width = tiles * core.cols
+    return min(shape.n, -(-width // whole) * whole), min(shape.n, -(-width // port) * port)
 
 
 def _sizes(total: int, most: int) -> Array:
     """Sizes of parts from 1 to most: the balanced ones next to a geometric series."""
-    sizes, size = set(), 1.0
+    sizes, size = {most}, 1.0
     while size < most:
         sizes.add(int(size))
         size = max(size + 1, size * 1.3)
-    sizes.add(most)
-    return np.array(sorted({-(-total // -(-total // size)) for size in sizes if size <= total or size == most}))
+    return np.array(sorted({-(-total // -(-total // size)) for size in sizes}))
 
 
-def _edges(core: CoreConfig, tiling: Tiling) -> Iterator[Tiling]:
+def _groups(core: CoreConfig, shape: Shape, tiling: Tiling) -> Iterator[Tiling]:
+    """The same with other groups of columns and the other order."""
+    widths = {_columns(core, shape, tiling.tiles * blocks)[0] for blocks in (1, 2, 3, 4, 8, 16)} | {shape.n}
+    for width in sorted(widths):
+        for outer in ("m", "n"):
+            yield replace(tiling, group_columns=width, outer=outer)
+
+
+def _edges(core: CoreConfig, shape: Shape, tiling: Tiling) -> Iterator[Tiling]:
     """The same with the first and the last block in smaller pieces."""
+    del shape
     least = pass_cycles(core, m=1)
-    sizes = sorted({size for size in (least, 2 * least, 4 * least, tiling.rows // 2, tiling.rows)
-                    if least <= size <= tiling.rows} | {tiling.rows})
-    yield from (replace(tiling, first_rows=size) for size in sizes)
-    yield from (replace(tiling, last_rows=size) for size in sizes)
+    sizes = sorted({size for size in (least, 2 * least, 4 * least, -(-tiling.rows // 2))
+                    if least <= size <= tiling.rows})
+    for size in sizes:
+        yield replace(tiling, first_rows=size)
+        yield replace(tiling, last_rows=size)

@@ -53,16 +53,16 @@ class Tiling:
 
 
 class Rows(NamedTuple):
-    """Rows (or other things in a line) [start, start + count)."""
+    """Rows (or other things in a line) [start, start + size)."""
 
     start: int
-    count: int
+    size: int
 
 
 class Chunk(NamedTuple):
     """K tiles [tile, tile + tiles)."""
 
-    index: int
+    number: int
     tile: int
     tiles: int
 
@@ -70,7 +70,7 @@ class Chunk(NamedTuple):
 class Columns(NamedTuple):
     """A block of N tiles; columns [start, start + width) of Y."""
 
-    index: int
+    number: int
     start: int
     width: int
     tile: int
@@ -179,18 +179,19 @@ class Cut:
         # Nothing follows the very last stores: they begin with each block, where the port allows it.
         fine = ends and all((part.start - group.start) % self.core.port_bytes == 0 for part in group.blocks)
         for columns in group.blocks:
-            most = self.tiling.first_rows if opens and columns is first else rows.count
+            most = self.tiling.first_rows if opens and columns is first else rows.size
             if ends and columns is last:
                 most = min(most, self.tiling.last_rows)
             pieces = _pieces(rows, most)
             for piece in pieces:
-                target, complete = Stored(rows, group.start, group.width), columns is last and piece is pieces[-1]
+                target = Stored(rows, group.start, group.width)
+                complete = columns is last and piece is pieces[-1]
                 if fine:
                     target, complete = Stored(piece, columns.start, columns.width), True
                 for chunk in self.chunks:
-                    yield Step(piece, rows, group, columns, chunk, chunk.index == 0,
-                               chunk.index == len(self.chunks) - 1, target, complete)
+                    yield Step(piece, rows, group, columns, chunk, chunk.number == 0,
+                               chunk.number == len(self.chunks) - 1, target, complete)
 
 
 def _pieces(rows: Rows, most: int) -> tuple[Rows, ...]:
-    return tuple(Rows(rows.start + start, count) for start, count in balanced(rows.count, most))
+    return tuple(Rows(rows.start + start, count) for start, count in balanced(rows.size, most))

@@ -1,10 +1,10 @@
 """A program on numpy memories, in program order, and a race detector over its semaphores.
 
 Independent of compiler and gateware: written from docs/contracts/{numerics,layout}.md. What two queues touch
-in one memory, one of them writing, must be ordered by semaphores: complete before start. So must what may have
-one user at a time: the reader and the writer of a data bank, the reader of an accumulator bank. As the n-th wait of a
-semaphore belongs to its n-th post, order is exact (vector clocks), and a program without a race gives the same
-result in every schedule that the semaphores allow.
+in one memory, one of them writing, must be ordered by semaphores: complete before start. So must what may
+have one user at a time: the reader and the writer of a data bank, the reader of an accumulator bank. As the
+n-th wait of a semaphore belongs to its n-th post, order is exact (vector clocks), and a program without a
+race gives the same result in every schedule that the semaphores allow.
 """
 
 import numpy as np
@@ -113,7 +113,8 @@ class Interpreter:
                     last = np.maximum(last, traced.read_by[other, cells])
                 late = last >= self.clock[other]
                 if late.any():
-                    raise RaceError(f"instruction {self.at} and {QUEUES[other]} in {traced.name} at {cells[late][0]}")
+                    raise RaceError(f"instruction {self.at} and {QUEUES[other]} "
+                                    f"in {traced.name} at {cells[late][0]}")
         (traced.written_by if write else traced.read_by)[self.queue, cells] = self.clocks.counts[self.queue]
 
     def port(self, name: str, addresses: np.ndarray, size: int) -> None:
