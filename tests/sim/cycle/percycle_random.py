@@ -20,7 +20,7 @@ class Dice:
 
     def __init__(self, seed: int, channel: int, probability: float, longest: int) -> None:
         self.state, self.longest = mix(seed * 5 + channel & MASK), longest
-        self.threshold = int(probability * 2**32)
+        self.threshold = min(round(probability * 2**32), 2**32 - 1)
 
     def roll(self) -> int:
         self.state = self.state + 0x9E3779B97F4A7C15 & MASK
