@@ -89,3 +89,17 @@ def _byte_level(model: models.BPE) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[reportAttributeAccessIssue]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[reportAttributeAccessIssue]
     return tokenizer
+
+
+def excerpt(text: str, *, parts: int, part_bytes: int) -> str:
+    """Whole lines from ``parts`` places spread over a text, ``part_bytes`` or more from each."""
+    lines = text.splitlines(keepends=True)
+    chosen = []
+    for part in range(parts):
+        taken = 0
+        for line in lines[len(lines) * part // parts : len(lines) * (part + 1) // parts]:
+            if taken >= part_bytes:
+                break
+            chosen.append(line)
+            taken += len(line.encode())
+    return "".join(chosen)

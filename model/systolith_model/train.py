@@ -7,6 +7,7 @@ the batch of a step depends on the seed and the step alone.
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
+from time import process_time
 from typing import Annotated
 
 import torch
@@ -23,7 +24,7 @@ from systolith_model.card import card
 from systolith_model.config import TransformerConfig, parameter_count
 from systolith_model.quality import quality
 from systolith_model.reference.decoder import Decoder
-from systolith_model.text import read_chapters, split_chapters, train_tokenizer
+from systolith_model.text import excerpt, read_chapters, split_chapters, train_tokenizer
 
 SAVE_EVERY = 100
 STATE = "training.safetensors"
@@ -210,13 +211,14 @@ def write_checkpoint(
         "parameters": f"{parameter_count(stored.config):,}, stored as float16",
         "trained on": f"{schedule.steps:,} steps of {schedule.batch} x {schedule.context} tokens",
         "schedule": f"`{schedule}`",
+        "processor time": f"{process_time():.0f} s, {torch.get_num_threads()} thread(s)",
         "held-out perplexity": f"{result}; {len(tokens):,} tokens, windows of {stored.config.max_positions}",
     }
     prompt = stored.encode("And the LORD said")
     written = stored.model.generate(prompt, tokens=200, temperature=0.7, seed=schedule.seed)
     sample = stored.decode([*prompt.tolist(), *written])
     command = f"{OBTAIN}\npython -m systolith_model.train --out DIR --data kjv.txt"
-    command += f" --steps {schedule.steps} --seed {schedule.seed}"
+    command += f" --steps {schedule.steps} --seed {schedule.seed} --threads {torch.get_num_threads()}"
     (out / "card.md").write_text(
         card(out.name, facts=facts, command=command, sample=sample), encoding="utf-8"
     )
@@ -246,6 +248,9 @@ def main(
         raise typer.BadParameter(str(error)) from None
     facts = SOURCE | {"data": f"{len(chapters):,} chapters, every 20th held out; {len(tokens):,} tokens left"}
     result = write_checkpoint(trainer, tokenizer, held_out, out=out, facts=facts)
+    calibration = excerpt(train_text, parts=8, part_bytes=1000)
+    (out / "calibration.txt").write_text(calibration, encoding="utf-8")
+    (out / "heldout.txt").write_text(excerpt(held_out, parts=8, part_bytes=2000), encoding="utf-8")
     (out / STATE).unlink(missing_ok=True)
     typer.echo(f"held-out perplexity {result}")
 

@@ -50,10 +50,11 @@ def decoder_graph(
             raise ValueError(f"{name} must be >= {least}, not {value}")
     if tokens + context > config.max_positions:
         raise ValueError(f"tokens + context must be <= {config.max_positions}, not {tokens + context}")
-    for name in (format, weight_format or format):
-        if name not in BITS:
-            raise ValueError(f"format must be one of {', '.join(BITS)}, not {name!r}")
-    build = _Builder(config, batch, tokens, context, format, weight_format or format)
+    weights: Format = weight_format or format
+    for given in (format, weights):
+        if given not in BITS:
+            raise ValueError(f"format must be one of {', '.join(BITS)}, not {given!r}")
+    build = _Builder(config, batch, tokens, context, format, weights)
     build.embedding()
     build.attention()
     build.mlp()
@@ -75,7 +76,8 @@ class _Builder:
         weights: Format,
     ) -> None:
         self.config, self.batch, self.tokens, self.context = config, batch, tokens, context
-        self.format, self.weight_format = format, weights
+        self.format: Format = format
+        self.weight_format: Format = weights
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systolith_model.text import byte_tokenizer, read_chapters, split_chapters, train_tokenizer
+from systolith_model.text import byte_tokenizer, excerpt, read_chapters, split_chapters, train_tokenizer
 
 DUMP = """Ge1:1 In the beginning
 Ge1:2 And the earth: 3:4
@@ -69,6 +69,16 @@ def test_learnt_tokens_keep_any_text(text):
 def test_learnt_tokens_are_longer_than_bytes():
     assert TOKENIZER.get_vocab_size() == 280
     assert len(TOKENIZER.encode(DUMP).ids) < 0.9 * len(DUMP)
+
+
+@pytest.mark.parametrize(
+    ("parts", "part_bytes", "lines"),
+    [(1, 1, [0]), (2, 6, [0, 1, 5, 6]), (5, 99, list(range(10))), (3, 3, [0, 3, 6])],
+)
+def test_excerpt_takes_whole_lines_from_equal_parts(parts, part_bytes, lines):
+    text = "".join(f"{line}€\n" for line in range(10))  # 5 bytes each
+    wanted = "".join(f"{line}€\n" for line in lines)
+    assert excerpt(text, parts=parts, part_bytes=part_bytes) == wanted
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def corpus(tmp_path):
     path = tmp_path / "corpus.txt"
     w = ["light", "darkness", "earth", "waters", "heaven", "firmament", "created", "divided"]
     lines = [
-        f"Ge{chapter}:{verse} And the {w[verse % 8]} of the {w[chapter % 8]} was {w[chapter % 7]}."
+        f"Ge{chapter}:{verse} And the {w[verse % 8]} of the {w[chapter % 8]} was {w[chapter % 7]} {chapter}."
         for chapter in range(1, 41)
         for verse in range(1, 12)
     ]
@@ -112,13 +112,18 @@ def test_command_trains_and_writes_checkpoint_and_card(tmp_path, corpus, monkeyp
     assert result.exit_code == 0, result.output
     assert "held-out perplexity" in result.output
     files = {path.name for path in (tmp_path / "tiny").iterdir()}
-    assert files == {"config.json", "model.safetensors", "tokenizer.json", "card.md"}
+    assert files == {
+        "config.json", "model.safetensors", "tokenizer.json", "card.md", "calibration.txt", "heldout.txt"
+    }  # fmt: skip
     assert checkpoint.load(tmp_path / "tiny").config == TINY
+    held_out = (tmp_path / "tiny" / "heldout.txt").read_text().splitlines()
+    assert held_out
+    assert not set(held_out) & set((tmp_path / "tiny" / "calibration.txt").read_text().splitlines())
     card = (tmp_path / "tiny" / "card.md").read_text()
     for fact in (
         "held-out perplexity",
         "public domain",
-        "--steps 4 --seed 1",
+        "--steps 4 --seed 1 --threads 1",
         "bits per byte",
         "4 steps of 8 x 32",
     ):

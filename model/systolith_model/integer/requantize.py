@@ -1,6 +1,6 @@
 """N4 to N6: bias, scaling by mantissa / 2**shift with rounding half to even, zero point, saturation."""
 
-from math import isfinite, ldexp
+from math import frexp, isfinite, ldexp
 
 import torch
 from torch import Tensor
@@ -65,7 +65,9 @@ def mantissa_shift(factor: float) -> tuple[int, int]:
         raise ValueError(f"factor must be in 0..65535.5, 65535.5 excluded, not {factor}")
     if factor == 0:
         return 0, 0
-    shift = next(s for s in range(MAX_SHIFT, -1, -1) if round(ldexp(factor, s)) <= MAX_MANTISSA)
+    shift = min(MAX_SHIFT, 16 - frexp(factor)[1])  # 2**15 <= factor * 2**shift < 2**16, or less at shift 63
+    if round(ldexp(factor, shift)) > MAX_MANTISSA:
+        shift -= 1
     return round(ldexp(factor, shift)), shift
 
 

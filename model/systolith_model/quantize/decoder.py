@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from systolith_model.checkpoint import Checkpoint
 from systolith_model.quantize.error import cosine, sqnr_db
 from systolith_model.quantize.linear import QuantizedLinear, quantize_linear, quantize_weight
-from systolith_model.quantize.scale import Scale, candidates
+from systolith_model.quantize.scale import Scale, candidates, sample
 from systolith_model.reference.decoder import Decoder
 
 SHARED = {
@@ -127,19 +128,25 @@ def quantize(model: Decoder, tokens: Tensor, *, fuse_activation: bool = True) ->
     inputs = _input_scales(model, seen)
     linears, errors = {}, []
     for name, (x, y) in seen.items():
-        fused = fuse_activation and name.endswith("gate_proj")
-        method, scale = inputs[_site(name)]
+        function = functional.silu if fuse_activation and name.endswith("gate_proj") else None
+        before_method, before = _output_scale(y, function) if function else ("", None)
+        real = function(y) if function else y
+        method, output = _output_scale(real)
+        input_method, scale = inputs[_site(name)]
         layer = _linear(model, name)
-        output_method, quantized = _with_output_scale(name, layer, x, y, scale, fused=fused)
-        real = functional.silu(y) if fused else y
-        made = quantized.output.dequantize(quantized(scale.quantize(x)))
-        linears[name] = quantized
+        linears[name] = quantize_linear(
+            name, layer.weight, layer.bias, input=scale, output=output, function=function, before=before
+        )
+        made = output.dequantize(linears[name](scale.quantize(x)))
         errors.append(
             LayerError(
-                name=name, input_method=method, output_method=output_method,
-                sqnr_db=sqnr_db(real, made), cosine=cosine(real, made),
+                name=name,
+                input_method=input_method,
+                output_method=f"{before_method}, {method}" if function else method,
+                sqnr_db=sqnr_db(real, made),
+                cosine=cosine(real, made),
             )
-        )  # fmt: skip
+        )
     return QuantizedDecoder(model, linears, tuple(errors))
 
 
@@ -163,37 +170,48 @@ def _input_scales(model: Decoder, seen: dict[str, tuple[Tensor, Tensor]]) -> dic
     chosen = {}
     for site, names in readers.items():
         x = seen[names[0]][0]
+        reals = torch.cat([seen[name][1] / seen[name][1].norm() for name in names], dim=-1)  # (..., sum of N)
         weights = []
         for name in names:
             q, steps = quantize_weight(_linear(model, name).weight)
-            weights.append((q.double() * steps).to(torch.float32))  # (K, N)
-        scales = candidates(x)
-
-        def noise(scale: Scale, x: Tensor = x, names: list[str] = names, ws: list[Tensor] = weights) -> float:
-            rounded = scale.dequantize(scale.quantize(x))
-            outputs = [seen[name][1] for name in names]
-            return -sum(sqnr_db(y, rounded @ w) for y, w in zip(outputs, ws, strict=True))
-
-        method = min(scales, key=lambda key: noise(scales[key]))
-        chosen[site] = (method, scales[method])
+            weights.append((q * steps).to(torch.float32) / seen[name][1].norm())  # (K, N)
+        joint = torch.cat(weights, dim=1)  # every reader counts alike, however large its values
+        errors = {
+            method: (float((scale.rounded(x) @ joint - reals).square().sum()), scale)
+            for method, scale in candidates(x).items()
+        }
+        method = min(errors, key=lambda key: errors[key][0])
+        chosen[site] = (method, errors[method][1])
     return chosen
 
 
-def _with_output_scale(
-    name: str, layer: nn.Linear, x: Tensor, y: Tensor, scale: Scale, *, fused: bool
-) -> tuple[str, QuantizedLinear]:
-    """The layer in integers with each output scale that calibration offers; the one with the least error."""
-    function = functional.silu if fused else None
-    real = functional.silu(y) if fused else y
-    q = scale.quantize(x)
-    found: list[tuple[float, str, QuantizedLinear]] = []
-    for method, output in candidates(real).items():
-        befores = candidates(y) if fused else {"": None}
-        for before_method, before in befores.items():
-            quantized = quantize_linear(
-                name, layer.weight, layer.bias, input=scale, output=output, function=function, before=before
-            )
-            error = -sqnr_db(real, output.dequantize(quantized(q)))
-            found.append((error, f"{before_method}, {method}" if fused else method, quantized))
-    _, method, best = min(found, key=lambda item: item[0])
-    return method, best
+def _output_scale(y: Tensor, function: Callable[[Tensor], Tensor] | None = None) -> tuple[str, Scale]:
+    """The method and scale of values (behind which a function may stand) with the least error."""
+    drawn = sample(y)
+    real = drawn if function is None else function(drawn)
+    errors = {}
+    for method, scale in candidates(y).items():
+        made = scale.rounded(drawn) if function is None else function(scale.rounded(drawn))
+        errors[method] = (float((made - real).square().sum()), scale)
+    method = min(errors, key=lambda key: errors[key][0])
+    return method, errors[method][1]
+
+
+def quantize_checkpoint(
+    checkpoint: Checkpoint, text: str, *, fuse_activation: bool = True
+) -> QuantizedDecoder:
+    """`quantize` with a calibration text, cut into windows of the model's positions.
+
+    Raises
+    ------
+    ValueError
+        If the text is empty.
+    """
+    tokens = checkpoint.encode(text)
+    window = min(len(tokens), checkpoint.config.max_positions)
+    if not window:
+        raise ValueError("calibration text must have at least one token, not none")
+    whole = len(tokens) // window
+    return quantize(
+        checkpoint.model, tokens[: whole * window].reshape(whole, window), fuse_activation=fuse_activation
+    )

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 PERCENTILES = (99.0, 99.9, 99.99)
-SAMPLE = 200_000
-"""Values that a search looks at, spread evenly over all that were seen."""
+SAMPLE = 100_000
+"""Values that a search looks at, drawn from all that were seen."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Scale:
         steps = torch.round(real.double() / self.step) + self.zero_point
         return steps.clamp(-128, 127).to(torch.int8)
 
+    def rounded(self, real: Tensor) -> Tensor:
+        """What is left of real values after a round trip through bytes, in float32; for searches."""
+        return torch.fake_quantize_per_tensor_affine(real, self.step, self.zero_point, -128, 127)
+
     def dequantize(self, q: Tensor) -> Tensor:
         """Real values of bytes, float32."""
         return ((q.double() - self.zero_point) * self.step).to(torch.float32)
@@ -66,20 +70,29 @@ def candidates(values: Tensor) -> dict[str, Scale]:
     ValueError
         If there are no values, or one is not finite.
     """
-    flat = values.detach().flatten().double()
+    flat = values.detach().flatten().to(torch.float32)
     if not len(flat) or not bool(torch.isfinite(flat).all()):
         raise ValueError("calibration values must be finite and at least one")
     low, high = float(flat.min()), float(flat.max())
-    ordered = flat.sort().values
+    drawn = sample(flat)
+    ordered = drawn.sort().values
     found = {"min-max": scale_of_range(low, high)}
     for percentile in PERCENTILES:
         cut = round((len(ordered) - 1) * (1 - percentile / 100))
         found[f"percentile {percentile}"] = scale_of_range(float(ordered[cut]), float(ordered[-1 - cut]))
-    found["mse"] = _least_square_error(flat[:: max(1, len(flat) // SAMPLE)], low, high)
+    found["mse"] = _least_square_error(drawn, low, high)
     return found
+
+
+def sample(values: Tensor) -> Tensor:
+    """At most `SAMPLE` of the values, flat; the same ones each time."""
+    flat = values.flatten()
+    if len(flat) <= SAMPLE:
+        return flat
+    return flat[torch.randint(len(flat), (SAMPLE,), generator=torch.Generator().manual_seed(0))]
 
 
 def _least_square_error(values: Tensor, low: float, high: float) -> Scale:
     scales = [scale_of_range(low * part / 32, high * part / 32) for part in range(8, 33)]
-    errors = [float((scale.dequantize(scale.quantize(values)) - values).square().mean()) for scale in scales]
+    errors = [float((scale.rounded(values) - values).square().mean()) for scale in scales]
     return scales[errors.index(min(errors))]
