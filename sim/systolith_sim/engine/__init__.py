@@ -4,7 +4,5 @@ from systolith_sim.engine.build import Build, build_core, build_verilog
 from systolith_sim.engine.engine import Engine
 from systolith_sim.engine.errors import EngineError
 from systolith_sim.engine.memory import Stalls
-from systolith_sim.engine.run import Simulation, simulate
 
-__all__ = ["Build", "Engine", "EngineError", "Simulation", "Stalls", "build_core", "build_verilog",
-           "simulate"]
+__all__ = ["Build", "Engine", "EngineError", "Stalls", "build_core", "build_verilog"]

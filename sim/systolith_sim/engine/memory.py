@@ -47,15 +47,15 @@ class Stalls:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 32:
             raise ValueError(f"seed must be in 0..{(1 << 32) - 1}, not {self.seed}")
-        if not 0 <= self.probability < 1:
-            raise ValueError(f"probability must be in 0..1, less than 1, not {self.probability}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must be in 0..1, not {self.probability}")
         if not 1 <= self.longest <= 1 << 20:
             raise ValueError(f"longest must be in 1..{1 << 20}, not {self.longest}")
 
     @property
     def threshold(self) -> int:
         """The probability in units of 2**-32."""
-        return int(self.probability * (1 << 32))
+        return min(round(self.probability * (1 << 32)), (1 << 32) - 1)
 
     @property
     def mean(self) -> float:
