@@ -1,4 +1,4 @@
-"""Fetch and dispatch: requests and dispatches to the cycle (rules T2, T3), order, faults, illegal instructions."""
+"""Fetch and dispatch: requests and dispatches to the cycle (T2, T3), order, faults, illegal instructions."""
 
 import random
 

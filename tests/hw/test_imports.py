@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"systolith_hw": ROOT / "hw", "systolith_model": ROOT / "model", "systolith_sim": ROOT / "sim"}
-FORBIDDEN = {"systolith_model": {"systolith_hw", "systolith_sim"}, "systolith_hw": {"systolith_model", "systolith_sim"},
-             "systolith_sim": set()}
-DATA_SUFFIXES = {".py", ".typed", ".toml", ".json", ".cpp", ".hpp", ".h", ".safetensors", ".j2", ".html", ".md",
-                 ".txt", ".css", ".js"}
+FORBIDDEN = {"systolith_model": {"systolith_hw", "systolith_sim"},
+             "systolith_hw": {"systolith_model", "systolith_sim"}, "systolith_sim": set()}
+DATA_SUFFIXES = {".py", ".typed", ".toml", ".json", ".cpp", ".hpp", ".h", ".safetensors", ".j2", ".html",
+                 ".md", ".txt", ".css", ".js"}
 
 
 def sources(package):
@@ -59,9 +59,9 @@ def test_timing_and_instruction_set_need_no_amaranth():
 def in_repository(package):
     """Files of a package that git knows or would know."""
     listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", str(PACKAGES[package] / package)],
-        cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    return {Path(name) for name in listing if (ROOT / name).exists()}
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--",
+         str(PACKAGES[package] / package)], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {Path(name) for name in listing.splitlines() if (ROOT / name).exists()}
 
 
 def test_wheel_holds_every_file_of_the_packages(tmp_path):
@@ -75,6 +75,6 @@ def test_wheel_holds_every_file_of_the_packages(tmp_path):
         assert f"{package}/py.typed" in names
         files = {str((ROOT / path).relative_to(folder)) for path in in_repository(package)}
         assert files <= names, sorted(files - names)
-        assert {Path(file).suffix for file in files} <= DATA_SUFFIXES, "a new kind of file: is it meant to be there?"
+        assert {Path(file).suffix for file in files} <= DATA_SUFFIXES, "is the new kind of file meant?"
     present = {Path(name).suffix for name in names}
     assert {".py", ".typed", ".toml", ".cpp"} <= present

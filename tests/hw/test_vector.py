@@ -1,4 +1,4 @@
-"""The vector unit: results against the integer contract, and every read, write and post in its cycle (T10, T11)."""
+"""The vector unit: results against the integer contract; every event in its cycle (T10, T11)."""
 
 import random
 
@@ -10,11 +10,12 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import Vector
 from systolith_hw.vector.unit import VectorUnit
 
+SMALL = {"acc_rows": 16, "data_bytes": 512, "parameter_bytes": 256}
 CORES = [
-    CoreConfig(rows=2, cols=5, port_bytes=4, acc_rows=16, data_bytes=512, parameter_bytes=256, requant_lanes=2),
-    CoreConfig(rows=2, cols=1, port_bytes=16, acc_rows=16, data_bytes=512, parameter_bytes=256, table_slots=1),
-    CoreConfig(rows=2, cols=4, port_bytes=1, acc_rows=16, data_bytes=512, parameter_bytes=256, requant_lanes=4,
-               memory_latency=3, multiplier_latency=3, table_slots=2),
+    CoreConfig(rows=2, cols=5, port_bytes=4, requant_lanes=2, **SMALL),
+    CoreConfig(rows=2, cols=1, port_bytes=16, table_slots=1, **SMALL),
+    CoreConfig(rows=2, cols=4, port_bytes=1, requant_lanes=4, memory_latency=3, multiplier_latency=3,
+               table_slots=2, **SMALL),
 ]
 GAP_BEFORE_END = 40
 
