@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
             "--threads", "1", "--output-split", "20000", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-            "--prefix", "Vcore", "--top-module", "core")
+            "--prefix", "Vcore", "--top-module", "top")
 COMPILE = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing", "-w",
            "-pipe", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVL_TIME_CONTEXT")
 FAST = "-O2"
@@ -145,7 +145,8 @@ def _make(folder: Path, source: str, options: _Options, report: Report) -> None:
     (folder / _SOURCE).write_text(source, encoding="utf-8")
     report("translating Verilog to C++")
     trace = ["--trace-fst"] if options.wave else []
-    run_all([[str(options.verilator.binary), *VERILATE, *trace, "--Mdir", _MODEL, _SOURCE]], folder=folder)
+    run_all([[str(options.verilator.binary), *VERILATE, *trace, f"-GPORT_BYTES={options.port_bytes}",
+              "--Mdir", _MODEL, str(_native() / "top.v"), _SOURCE]], folder=folder)
     commands = [options.compile(unit, level, Path(_MODEL), _native()) for unit, level in _units(folder)]
     run_all(commands, folder=folder, done=lambda n: report(f"compiling C++, {n} of {len(commands)} parts"))
     objects = [command[-1] for command in commands]

@@ -1,7 +1,6 @@
 // A Verilated core with a memory at its port, as a C library (see library.py for the calls).
 //
-// Compiled with -DPORT_BYTES=n, and -DWAVE for a build that writes waveforms. An instance starts in reset and
-// leaves it before the first call returns. Cycle n is the n-th cycle after that.
+// Compiled with -DPORT_BYTES=n, and -DWAVE for a build that writes waveforms.
 
 #include "Vcore.h"
 #include "Vcore___024root.h"
@@ -19,12 +18,12 @@ constexpr uint64_t WSTRB_ALL = (uint64_t{1} << BYTES) - 1;
 constexpr uint64_t ANSWER_CYCLES = 10000;  // more than any register needs
 constexpr uint64_t HALF_CYCLE = 5;         // units of a waveform's time, ns: nominally 100 MHz
 
-// Verilator's names; the root's members are read without the indirection of the top's references.
+// The memory port. The root's members are read without the indirection of the top's references.
 class Port {
 public:
     explicit Port(Vcore___024root& root) : root_{root} {}
-#define OUTPUT(name) auto name() const { return root_.m_axi___05F##name; }
-#define INPUT(name) void set_##name(uint8_t value) { root_.m_axi___05F##name = value; }
+#define OUTPUT(name) auto name() const { return root_.name; }
+#define INPUT(name) void set_##name(uint8_t value) { root_.name = value; }
     OUTPUT(arvalid) OUTPUT(araddr) OUTPUT(arlen) OUTPUT(arburst) OUTPUT(arsize) OUTPUT(arid)
     OUTPUT(awvalid) OUTPUT(awaddr) OUTPUT(awlen) OUTPUT(awburst) OUTPUT(awsize) OUTPUT(awid)
     OUTPUT(wvalid) OUTPUT(wlast) OUTPUT(rready) OUTPUT(bready)
@@ -33,20 +32,20 @@ public:
 #undef INPUT
 
     void set_read(const uint8_t* data, uint8_t response, uint8_t id, uint8_t last) {
-        std::memcpy(static_cast<void*>(&root_.m_axi___05Frdata), data, BYTES);
-        root_.m_axi___05Frresp = response;
-        root_.m_axi___05Frid = id;
-        root_.m_axi___05Frlast = last;
+        std::memcpy(static_cast<void*>(&root_.rdata), data, BYTES);
+        root_.rresp = response;
+        root_.rid = id;
+        root_.rlast = last;
     }
 
     void set_response(uint8_t response, uint8_t id) {
-        root_.m_axi___05Fbresp = response;
-        root_.m_axi___05Fbid = id;
+        root_.bresp = response;
+        root_.bid = id;
     }
 
-    void copy_write(uint8_t* to) const { std::memcpy(to, &root_.m_axi___05Fwdata, BYTES); }
+    void copy_write(uint8_t* to) const { std::memcpy(to, &root_.wdata, BYTES); }
 
-    bool wfull() const { return root_.m_axi___05Fwstrb == WSTRB_ALL; }
+    bool wfull() const { return root_.wstrb == WSTRB_ALL; }
 
 private:
     Vcore___024root& root_;
@@ -76,11 +75,6 @@ public:
         (void)wave;
 #endif
         top_.eval_step();
-        root_.rst = 1;
-        step();
-        step();
-        root_.rst = 0;
-        cycle_ = 0;
     }
 
     ~Instance() {
@@ -96,50 +90,49 @@ public:
     Reason advance(uint64_t max_cycles) {
         for (const uint64_t end = cycle_ + max_cycles; cycle_ < end;) {
             step();
-            if (root_.__SYM__interrupt) return INTERRUPT;  // Verilator's name for a word that C++ compilers know
+            if (root_.irq) return INTERRUPT;
             if (memory_.violation()) return VIOLATION;
         }
         return LIMIT;
     }
 
     Reason write(uint32_t address, uint32_t value) {
-        root_.s_axil___05Fawaddr = address;
-        root_.s_axil___05Fwdata = value;
-        root_.s_axil___05Fwstrb = 15;
-        root_.s_axil___05Fawvalid = root_.s_axil___05Fwvalid = root_.s_axil___05Fbready = 1;
+        root_.control_awaddr = address;
+        root_.control_wdata = value;
+        root_.control_awvalid = root_.control_wvalid = root_.control_bready = 1;
         for (uint64_t limit = cycle_ + ANSWER_CYCLES; cycle_ < limit;) {
             settle();
-            const bool address_taken = root_.s_axil___05Fawvalid & root_.s_axil___05Fawready;
-            const bool data_taken = root_.s_axil___05Fwvalid & root_.s_axil___05Fwready;
-            const bool answered = root_.s_axil___05Fbvalid;
-            const uint8_t response = root_.s_axil___05Fbresp;
+            const bool address_taken = root_.control_awvalid & root_.control_awready;
+            const bool data_taken = root_.control_wvalid & root_.control_wready;
+            const bool answered = root_.control_bvalid;
+            const uint8_t response = root_.control_bresp;
             step();
-            if (address_taken) root_.s_axil___05Fawvalid = 0;
-            if (data_taken) root_.s_axil___05Fwvalid = 0;
-            if (answered) root_.s_axil___05Fbready = 0;
+            if (address_taken) root_.control_awvalid = 0;
+            if (data_taken) root_.control_wvalid = 0;
+            if (answered) root_.control_bready = 0;
             if (memory_.violation()) return VIOLATION;
             if (answered) return response == OKAY ? LIMIT : REFUSED;
         }
-        root_.s_axil___05Fawvalid = root_.s_axil___05Fwvalid = root_.s_axil___05Fbready = 0;
+        root_.control_awvalid = root_.control_wvalid = root_.control_bready = 0;
         return MUTE;
     }
 
     Reason read(uint32_t address, uint32_t& value) {
-        root_.s_axil___05Faraddr = address;
-        root_.s_axil___05Farvalid = root_.s_axil___05Frready = 1;
+        root_.control_araddr = address;
+        root_.control_arvalid = root_.control_rready = 1;
         for (uint64_t limit = cycle_ + ANSWER_CYCLES; cycle_ < limit;) {
             settle();
-            const bool address_taken = root_.s_axil___05Farvalid & root_.s_axil___05Farready;
-            const bool answered = root_.s_axil___05Frvalid;
-            const uint8_t response = root_.s_axil___05Frresp;
-            value = root_.s_axil___05Frdata;
+            const bool address_taken = root_.control_arvalid & root_.control_arready;
+            const bool answered = root_.control_rvalid;
+            const uint8_t response = root_.control_rresp;
+            value = root_.control_rdata;
             step();
-            if (address_taken) root_.s_axil___05Farvalid = 0;
-            if (answered) root_.s_axil___05Frready = 0;
+            if (address_taken) root_.control_arvalid = 0;
+            if (answered) root_.control_rready = 0;
             if (memory_.violation()) return VIOLATION;
             if (answered) return response == OKAY ? LIMIT : REFUSED;
         }
-        root_.s_axil___05Farvalid = root_.s_axil___05Frready = 0;
+        root_.control_arvalid = root_.control_rready = 0;
         return MUTE;
     }
 
@@ -152,13 +145,12 @@ private:
     void step() {
         memory_.drive(port_, cycle_);
         top_.eval_step();
-        trace_.dump(time_);
+        trace_.dump(cycle_ * 2 * HALF_CYCLE);
         root_.clk = 0;
         top_.eval_step();
-        trace_.dump(time_ + HALF_CYCLE);
+        trace_.dump((cycle_ * 2 + 1) * HALF_CYCLE);
         root_.clk = 1;
         top_.eval_step();
-        time_ += 2 * HALF_CYCLE;
         ++cycle_;
     }
 #else
@@ -180,7 +172,6 @@ private:
     uint64_t cycle_ = 0;
 #ifdef WAVE
     VerilatedFstC trace_;
-    uint64_t time_ = 0;
 #endif
 };
 
