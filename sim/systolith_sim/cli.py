@@ -129,6 +129,62 @@ def rtl_verilog(
         out.write_text(text)
 
 
+@app.command("run")
+def run_(
+    core: Core = "base",
+    layers: Annotated[str | None, typer.Option(help="decoder layers A:B, A to B - 1; all unless given")] = None,
+    tokens: Annotated[int, typer.Option(help="tokens of the prompt, prefilled at once")] = 64,
+    clock_mhz: Annotated[float, typer.Option(help="clock that turns the core's cycles into time")] = 50.0,
+    checkpoint: Annotated[Path | None, typer.Option(help="folder of another checkpoint")] = None,
+    out: Annotated[Path, typer.Option(help="folder for report.html, results.json and trace.json")] = Path("out"),
+    json: Json = False,
+) -> None:
+    """A language model's linear operations on RTL: bits, cycles, error, and the same on other machines."""
+    with bad_input():
+        from systolith_hw.config import load_core
+
+        config, chosen = load_core(core), parse_layers(layers)
+        if not 0 < clock_mhz <= 10_000:
+            raise ValueError(f"clock_mhz must be above 0 and at most 10000, not {clock_mhz}")
+        if tokens < 1:
+            raise ValueError(f"tokens must be >= 1, not {tokens}")
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"out must be a folder, not the file {out}")
+        from systolith_sim.job import Job, run
+
+        job = Job(core_name=Path(core).stem, core=config, layers=chosen, tokens=tokens, clock_hz=clock_mhz * 1e6,
+                  command=" ".join(["systolith", *sys.argv[1:]]), checkpoint=checkpoint)
+        with progress_bar(not json) as progress, engine_errors():
+            results = run(job, progress=progress)
+    from systolith_sim.report.page import write_report
+    from systolith_sim.report.perfetto import write_trace
+    from systolith_sim.report.results import write_results
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_results(results, out / "results.json")
+    write_report(results, out / "report.html")
+    write_trace(results.timeline, out / "trace.json")
+    if json:
+        typer.echo(results.model_dump_json(by_alias=True))
+    else:
+        from systolith_sim.verify.table import run_table
+
+        run_table(results)
+        typer.echo(f"report: {out / 'report.html'}")
+    exact = all(layer.bit_exact and layer.cycles == layer.model_cycles for layer in results.layers)
+    raise typer.Exit(0 if exact else 1)
+
+
+def parse_layers(text: str | None) -> tuple[int, int] | None:
+    """``A:B`` as two integers."""
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise ValueError(f"layers must be A:B with 0 <= A < B, not {text!r}")
+    return int(first), int(last)
+
+
 @contextmanager
 def engine_errors() -> Iterator[None]:
     """What the machine lacks, as one sentence and exit status 1."""
