@@ -65,12 +65,12 @@ class FaultBench(CoreBench):
         if prepare:
             prepare()
         word = await self.run_loaded(program, watchdog_cycles=watchdog_cycles)
-        assert word & ~Status.QUIET == Status.FAULT | fault << 8 | FAULT_QUEUES.index(queue) << 16, hex(word)
+        assert word & ~int(Status.QUIET) == Status.FAULT | fault << 8 | FAULT_QUEUES.index(queue) << 16, hex(word)
         charged = await self.master.read_dword(Register.FAULT_INSTRUCTION)
         assert charged in ([index] if isinstance(index, int) else index), charged
         # A faulted core starts nothing.
         await self.master.write_dword(Register.CONTROL, Control.START)
-        assert (await self.master.read_dword(Register.STATUS) ^ word) & ~Status.QUIET == 0
+        assert (await self.master.read_dword(Register.STATUS) ^ word) & ~int(Status.QUIET) == 0
         assert self.dut.interrupt.value
         self.storage.broken_read = self.storage.broken_write = None
 

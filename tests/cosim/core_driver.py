@@ -9,7 +9,7 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiSlave
 
 from systolith_hw.host import Host, RunStatus
 from systolith_hw.program import Program
-from systolith_hw.registers import Control, Register
+from systolith_hw.registers import Control, Register, Status
 
 
 class Storage:
@@ -61,9 +61,12 @@ class CoreBench:
                   Register.CONTROL: Control.START}
         for register, value in writes.items():
             await self.master.write_dword(register, int(value))
-        while not self.dut.interrupt.value:
-            await RisingEdge(self.dut.clk)
-        return await self.master.read_dword(Register.STATUS)
+        word = int(Status.RUNNING)
+        while word & Status.RUNNING:  # the interrupt of the run before may be up for a moment yet
+            while not self.dut.interrupt.value:
+                await RisingEdge(self.dut.clk)
+            word = await self.master.read_dword(Register.STATUS)
+        return word
 
     @resume
     async def read32(self, address: int) -> int:

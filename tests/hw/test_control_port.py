@@ -9,7 +9,8 @@ from systolith_hw.control.counters import COUNTERS
 from systolith_hw.control.port import ControlPort
 
 IDENTIFIER, VERSION, CONTROL, STATUS, FAULT = 0x0, 0x4, 0x8, 0xC, 0x10
-ADDRESS, COUNT, WATCHDOG, INTERRUPT, HOST, CYCLES, COUNTS = 0x14, 0x18, 0x1C, 0x20, 0x40, 0x100, 0x120
+ADDRESS, COUNT, WATCHDOG, INTERRUPT, HOST, CYCLES, FIRST_ROW, LAST_ROW, COUNTS = (
+    0x14, 0x18, 0x1C, 0x20, 0x40, 0x100, 0x104, 0x108, 0x120)
 
 
 async def offer(ctx, bus, channel, gap, **fields):
@@ -94,7 +95,8 @@ def test_written_registers(seed):
 def test_read_registers(seed):
     dut, rng = ControlPort(watchdog_cycles=1234), random.Random(seed)
     counts = [rng.getrandbits(32) for _ in COUNTERS]
-    expected = {IDENTIFIER: 0x53595354, VERSION: 1, CONTROL: 0, STATUS: 0x40B0C, FAULT: 77, CYCLES: 99,
+    expected = {IDENTIFIER: 0x53595354, VERSION: 1, CONTROL: 0, STATUS: 0x40B0C, FAULT: 77, CYCLES: 99, FIRST_ROW: 7, LAST_ROW: 8,
+
                 WATCHDOG: 1234, ADDRESS: 0, COUNT: 0, INTERRUPT: 0, HOST + 60: 0, 0x80: 0, 0x1FC: 0, 0xFFC: 0}
     # Seven counters a queue, queues 32 bytes apart.
     expected |= {COUNTS + 0x20 * (n // 7) + 4 * (n % 7): count for n, count in enumerate(counts)}
@@ -105,6 +107,8 @@ def test_read_registers(seed):
         ctx.set(dut.status, 0x40B0C)
         ctx.set(dut.fault_instruction, 77)
         ctx.set(dut.cycles, 99)
+        ctx.set(dut.first_row, 7)
+        ctx.set(dut.last_row, 8)
         for n, count in enumerate(counts):
             ctx.set(dut.counts[n], count)
 
