@@ -6,7 +6,7 @@ from systolith_sim.compiler.places import up
 
 
 class Dram:
-    """Hands out DRAM from address 0 on; everything begins where a burst may (rule Y1)."""
+    """Hands out DRAM from address 0 on; everything begins where a burst may (rule Y9)."""
 
     def __init__(self, core: CoreConfig) -> None:
         self._core = core

@@ -227,7 +227,7 @@ def parameter_keys(cut: Cut) -> tuple[Sequence[tuple[int, int, int]], int]:
 
 
 def weight_offsets(cut: Cut) -> Sequence[int]:
-    """Where the weights of each block of columns begin, and where the last ends, bytes (rule Y6)."""
+    """Where the weights of each block of columns begin, and where the last ends, bytes (rule Y10)."""
     tiles = -(-cut.shape.k // cut.core.rows)
     offsets = [0]
     for block in cut.columns:

@@ -97,23 +97,28 @@ def chain(core: CoreConfig, a: ArrayLike, layers: Sequence[LinearData], *,
         If shapes do not fit each other or a value is out of range.
     """
     rows = activation_bytes("a", a)
-    linears = []
-    for number, data in enumerate(layers):
-        w = weight_matrix(_name("w", number, len(layers)), data.w)
-        k = linears[-1].shape.n if linears else rows.shape[1]
-        if w.shape[0] != k:
-            raise ValueError(f"{_name('w', number, len(layers))} must be ({k}, N), as its activations are "
-                             f"({rows.shape[0]}, {k}), not {w.shape}")
-        y = "y" if number == len(layers) - 1 else f"y{number}"
-        a_name = linears[-1].y if linears else "a"
-        shape = Shape(m=rows.shape[0], k=k, n=w.shape[1])
-        linears.append(linear_of(data, f"layer {number}", a_name, y, shape))
+    linears = _linears(rows.shape, layers)
     if plan is None:
         plan = plan_layers(core, linears)
     shapes, planned = [each.shape for each in linears], [layer.linear.shape for layer in plan.layers]
     if plan.core != core or shapes != planned:
         raise ValueError(f"plan must be made for the same core and for {shapes}, not {planned}")
     return program_of(plan, {"a": rows}, list(layers))
+
+
+def _linears(shape: tuple[int, ...], layers: Sequence[LinearData]) -> list[Linear]:
+    linears: list[Linear] = []
+    for number, data in enumerate(layers):
+        w = weight_matrix(_name("w", number, len(layers)), data.w)
+        k = linears[-1].shape.n if linears else shape[1]
+        if w.shape[0] != k:
+            raise ValueError(f"{_name('w', number, len(layers))} must be ({k}, N), as its activations are "
+                             f"({shape[0]}, {k}), not {w.shape}")
+        y = "y" if number == len(layers) - 1 else f"y{number}"
+        a_name = linears[-1].y if linears else "a"
+        sizes = Shape(m=shape[0], k=k, n=w.shape[1])
+        linears.append(linear_of(data, f"layer {number}", a_name, y, sizes))
+    return linears
 
 
 def linear_of(data: LinearData, name: str, a: str, y: str, shape: Shape) -> Linear:

@@ -19,7 +19,7 @@ def pack_matrix(matrix: NDArray[np.uint8], stride: int) -> bytes:
 
 
 def pack_weights(cut: Cut, weights: NDArray[np.int8]) -> bytes:
-    """Weights (K, N), blocked for the cut, zeros where a tile is not full (rule Y6)."""
+    """Weights (K, N), blocked for the cut, zeros where a tile is not full (rules Y4, Y10)."""
     core, sizes, k = cut.core, cut.core.sizes, cut.shape.k
     k_tiles = -(-k // core.rows)
     packed = []
@@ -40,7 +40,7 @@ def pack_weights(cut: Cut, weights: NDArray[np.int8]) -> bytes:
 
 def pack_parameters(cut: Cut, *, bias: NDArray[np.int64], mantissa: NDArray[np.int64],
                     shift: NDArray[np.int64]) -> bytes:
-    """Parameters of N channels, tile by tile, group by group of lanes (rule Y8)."""
+    """Parameters of N channels, tile by tile, group by group of lanes (rule Y6)."""
     core = cut.core
     channels = np.zeros(cut.shape.n, dtype=_CHANNEL)
     channels["bias"], channels["mantissa"], channels["shift"] = bias, mantissa, shift

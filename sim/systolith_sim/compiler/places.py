@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from math import gcd
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from systolith_hw.config import PARAMETER_BYTES, CoreConfig
 from systolith_sim.compiler.assembler import Assembler, Region
 from systolith_sim.compiler.tiling import Rows
 
-MOST_SLOTS = 128
-"""Slots of a ring: each may hold a post that is not yet awaited, and semaphores count to 255."""
+MOST_SLOTS = 120
+"""Slots of a ring. Each of two rings' may stand for a post not yet awaited, and semaphores count to 255."""
 
 
 def up(value: Any, multiple: int) -> Any:
@@ -21,7 +21,7 @@ def up(value: Any, multiple: int) -> Any:
 
 
 def row_stride(core: CoreConfig, row_bytes: Any) -> Any:
-    """Stride of a matrix in DRAM that can be copied whole: rows of full data words (rule Y2)."""
+    """Stride of a matrix in DRAM that can be copied whole: rows of full data words (rule Y9)."""
     return up(row_bytes, core.sizes.data_word_bytes)
 
 
@@ -34,7 +34,7 @@ class SlotRows(NamedTuple):
 
 
 def input_slot(core: CoreConfig, *, rows: Any, k: int, k_tiles: Any, dram_stride: int) -> SlotRows:
-    """A slot for ``rows`` rows of at most ``k_tiles`` K tiles of a matrix (rule Y4); integers or arrays."""
+    """A slot for ``rows`` rows of at most ``k_tiles`` K tiles of a matrix (rule Y11); integers or arrays."""
     word, port = core.sizes.data_word_bytes, core.port_bytes
     read = k_tiles * core.rows
     # A chunk begins at a multiple of the array's rows, its copy at the multiple of the port before.
@@ -55,7 +55,7 @@ def output_slot(core: CoreConfig, *, rows: Any, columns: Any) -> SlotRows:
 
 
 def weight_stride(core: CoreConfig, tiles: Any) -> Any:
-    """Bytes between the groups of a block of ``tiles`` N tiles (rule Y6)."""
+    """Bytes between the groups of a block of ``tiles`` N tiles (rule Y4)."""
     return up(tiles * core.sizes.weight_group_bytes, core.sizes.weight_word_bytes)
 
 
@@ -65,7 +65,7 @@ def weight_slot(core: CoreConfig, *, tiles: Any, k_tiles: Any) -> Any:
 
 
 def parameter_tile(core: CoreConfig) -> int:
-    """Bytes of the parameters of one N tile (rule Y8)."""
+    """Bytes of the parameters of one N tile (rule Y6)."""
     return core.sizes.requant_groups * max(core.sizes.parameter_word_bytes, PARAMETER_BYTES)
 
 
@@ -79,7 +79,7 @@ def data_slots(core: CoreConfig, *, start: int, end: int, size: int) -> tuple[in
 
 
 def data_halves(core: CoreConfig) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The halves of the data scratchpad, [start, end): of different banks where there are two (rule Y3)."""
+    """The halves of the data scratchpad, [start, end): of different banks where there are two (rule Y13)."""
     half = core.data_bytes // 2
     return (0, half), (half, core.data_bytes)
 
@@ -131,8 +131,8 @@ class Ring:
         return slot
 
 
-BAND_ROWS = 32
-"""Rows of a matrix that one region stands for."""
+MOST_BANDS = 64
+"""Bands of a matrix. A whole layer may post for each before the next one waits: semaphores count to 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +141,20 @@ class Matrix:
 
     address: int
     stride: int
+    band: int = 1
+    """Rows of a band."""
     regions: tuple[Region, ...] = ()
-    """One for each band of ``BAND_ROWS`` rows; none where nothing in the program writes the matrix."""
+    """One for each band; none where nothing in the program writes the matrix."""
+
+    @classmethod
+    def written(cls, assembler: Assembler, memory: str, address: int, stride: int, rows: int) -> Self:
+        """A matrix that the program writes."""
+        band = max(32, -(-rows // MOST_BANDS))
+        return cls(address, stride, band, assembler.bands(memory, address, stride, rows, band))
 
     def bands(self, start: int, count: int) -> tuple[Region, ...]:
-        """Regions of rows [start, start + size)."""
-        return self.regions[start // BAND_ROWS:(start + count - 1) // BAND_ROWS + 1]
+        """Regions of rows [start, start + count)."""
+        return self.regions[start // self.band:(start + count - 1) // self.band + 1]
 
 
 class DramMatrix(Matrix):

@@ -13,7 +13,6 @@ from systolith_sim.compiler.emit import emit_gemm
 from systolith_sim.compiler.fits import Ends, capacities
 from systolith_sim.compiler.inputs import Operands, weight_offsets
 from systolith_sim.compiler.places import (
-    BAND_ROWS,
     ChipMatrix,
     DramMatrix,
     data_halves,
@@ -85,7 +84,8 @@ class Plan:
 
 
 def plan_gemm(core: CoreConfig, m: int, k: int, n: int, *, table: bool = False, signed: bool = True,
-              zero_point: int = 0, memory: MemoryTiming = CONTRACT, tiling: Tiling | None = None) -> Plan:
+              zero_point: int = 0, memory: MemoryTiming = CONTRACT, tiling: Tiling | None = None,
+              play: bool = True) -> Plan:
     """Compile ``y (m, n) = a (m, k) w (k, n)`` without its data.
 
     Parameters
@@ -100,6 +100,8 @@ def plan_gemm(core: CoreConfig, m: int, k: int, n: int, *, table: bool = False, 
         What the search expects of the memory.
     tiling : Tiling, optional
         How to cut; searched for when not given.
+    play : bool
+        Let the cycle model play the best few; the closed form alone is faster and nearly as good.
 
     Raises
     ------
@@ -108,11 +110,11 @@ def plan_gemm(core: CoreConfig, m: int, k: int, n: int, *, table: bool = False, 
     """
     linear = Linear(name="gemm", a="a", y="y", shape=Shape(m=m, k=k, n=n), table=table, signed=signed,
                     zero_point=zero_point)
-    return plan_layers(core, [linear], memory=memory, tilings=None if tiling is None else [tiling])
+    return plan_layers(core, [linear], memory=memory, tilings=None if tiling is None else [tiling], play=play)
 
 
 def plan_layers(core: CoreConfig, linears: Sequence[Linear], *, memory: MemoryTiming = CONTRACT,
-                tilings: Sequence[Tiling] | None = None) -> Plan:
+                tilings: Sequence[Tiling] | None = None, play: bool = True) -> Plan:
     """Compile layers in the order given; a result that only the next layer reads stays on chip where it fits.
 
     Parameters
@@ -121,6 +123,8 @@ def plan_layers(core: CoreConfig, linears: Sequence[Linear], *, memory: MemoryTi
         What the search expects of the memory.
     tilings : sequence of Tiling, optional
         How to cut each layer; searched for when not given.
+    play : bool
+        As in ``plan_gemm``.
 
     Raises
     ------
@@ -132,13 +136,13 @@ def plan_layers(core: CoreConfig, linears: Sequence[Linear], *, memory: MemoryTi
     planner = _Planner(core, linears)
     if tilings is not None:
         return planner.plan(tilings)
-    if len(linears) == 1:
+    if play and len(linears) == 1:
         return search(core, linears[0].shape, memory, lambda tiling: planner.plan([tiling]),
                       ends=planner.ends(0))[1]
     chosen = [first_guess(core, linear.shape, memory, planner.ends(index))
               for index, linear in enumerate(linears)]
     plan = planner.plan(chosen)
-    if len(plan.instructions) > CHEAP_INSTRUCTIONS:
+    if not play or len(plan.instructions) > CHEAP_INSTRUCTIONS:
         return plan
     for index, linear in enumerate(linears):
         def with_layer(tiling: Tiling, index: int = index) -> Plan:
@@ -193,13 +197,11 @@ class _Planner:
         table = dram.take(TABLE_BYTES) if linear.table else None
         if linear.y in self.on_chip:
             stride = self._chip_stride(shape.n)
-            tensors[linear.y] = ChipMatrix(halves[1][0], stride, assembler.bands(
-                "data", halves[1][0], stride, shape.m, BAND_ROWS))
+            tensors[linear.y] = ChipMatrix.written(assembler, "data", halves[1][0], stride, shape.m)
         else:
             stride = row_stride(core, shape.n)
             address = dram.take(shape.m * stride)
-            tensors[linear.y] = DramMatrix(address, stride, assembler.bands(
-                "dram", address, stride, shape.m, BAND_ROWS))
+            tensors[linear.y] = DramMatrix.written(assembler, "dram", address, stride, shape.m)
         return Operands(a=tensors[linear.a], y=tensors[linear.y], weights=weights, parameters=parameters,
                         table=table, table_slot=index % core.table_slots, signed=linear.signed,
                         zero_point=linear.zero_point, input_half=halves[0], output_half=halves[1])

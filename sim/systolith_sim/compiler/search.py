@@ -11,7 +11,7 @@ import numpy as np
 from systolith_hw.config import INSTRUCTION_BYTES, CoreConfig
 from systolith_hw.isa import Instruction
 from systolith_hw.timing import MemoryTiming, pass_cycles
-from systolith_sim.compiler.bound import Array, Candidates, Estimate
+from systolith_sim.compiler.estimate import Array, Candidates, Estimate
 from systolith_sim.compiler.fits import Ends, capacities, smallest
 from systolith_sim.compiler.tiling import Shape, Tiling
 from systolith_sim.cycle import simulate
@@ -87,15 +87,21 @@ def score(core: CoreConfig, instructions: tuple[Instruction, ...], memory: Memor
     """Cycles; once more those in which the array idles between passes; and something for each instruction.
 
     What stands before the first pass and behind the last, a neighbour in a chain of layers hides; holes
-    between them it cannot. An instruction costs half of its beats, as fetches mostly find the port
-    idle, and at least 1 / 200000 of the cycles: long programs take long to play.
+    between them it cannot.
     """
     result = simulate(core, instructions, memory, timeline=True)
     assert result.timeline is not None
     matmuls = [entry for entry in result.timeline.instructions if entry.queue == "matmul"]
     holes = sum(after.start - before.free for before, after in pairwise(matmuls))
-    price = max(INSTRUCTION_BYTES / core.port_bytes / 2, result.cycles / 200_000)
-    return result.cycles + holes + len(instructions) * price
+    return result.cycles + holes + len(instructions) * float(_price(core, result.cycles))
+
+
+def _price(core: CoreConfig, cycles: Any) -> Any:
+    """What an instruction more may gain, in cycles.
+
+    Half of its beats, as fetches mostly find the port idle; more in long programs, which take long to play.
+    """
+    return np.maximum(INSTRUCTION_BYTES / core.port_bytes / 2, np.minimum(cycles / 200_000, 16))
 
 
 def best_tilings(core: CoreConfig, shape: Shape, memory: MemoryTiming,
@@ -109,7 +115,7 @@ def best_tilings(core: CoreConfig, shape: Shape, memory: MemoryTiming,
     if not len(candidates.rows):
         return [(smallest(core, shape), 1)]
     estimate = Estimate(core, shape, memory, candidates, ends)
-    price = np.maximum(INSTRUCTION_BYTES / core.port_bytes / 2, estimate.cycles / 200_000)
+    price = _price(core, estimate.cycles)
     ranked: dict[tuple[int, int, int], tuple[Tiling, int]] = {}
     for index in np.argsort(estimate.cycles + estimate.instructions * price, kind="stable"):
         sizes = candidates.rows, candidates.tiles, candidates.k_tiles

@@ -7,6 +7,12 @@ from systolith_hw.config import PRESETS, CoreConfig
 from systolith_model.integer.linear import linear
 from systolith_sim.compiler import LinearData
 
+
+def core(**fields: int) -> CoreConfig:
+    """A core with these fields."""
+    return CoreConfig.model_validate(fields)
+
+
 MINIMAL = {"data_bytes": 256, "weight_bytes": 256, "acc_rows": 16, "parameter_bytes": 256}
 """The smallest memories that a core of few rows and columns may have."""
 
@@ -15,16 +21,16 @@ CORES = {
     "wide": PRESETS["wide"],
     "long": PRESETS["long"],
     "full": PRESETS["full"],
-    "1x5": CoreConfig(rows=1, cols=5, port_bytes=1, data_banks=1, **MINIMAL),
-    "7x1": CoreConfig(rows=7, cols=1, port_bytes=2, data_banks=8, weight_rows_per_cycle=3, **MINIMAL),
-    "3x5": CoreConfig(rows=3, cols=5, port_bytes=4, acc_banks=4, requant_lanes=3, weight_rows_per_cycle=2,
+    "1x5": core(rows=1, cols=5, port_bytes=1, data_banks=1, **MINIMAL),
+    "7x1": core(rows=7, cols=1, port_bytes=2, data_banks=8, weight_rows_per_cycle=3, **MINIMAL),
+    "3x5": core(rows=3, cols=5, port_bytes=4, acc_banks=4, requant_lanes=3, weight_rows_per_cycle=2,
                       queue_depth=2, **MINIMAL),
-    "5x3": CoreConfig(rows=5, cols=3, port_bytes=32, data_bytes=256, data_banks=1, weight_bytes=512),
-    "16x16": CoreConfig(rows=16, cols=16, port_bytes=16, data_bytes=1024, data_banks=4, weight_rows_per_cycle=4,
-                        weight_bytes=1024, queue_depth=2, fetch_instructions=1),
-    "8x8": CoreConfig(rows=8, cols=8, port_bytes=8, data_bytes=2048, weight_bytes=1024, acc_rows=64,
+    "5x3": core(rows=5, cols=3, port_bytes=32, data_bytes=256, data_banks=1, weight_bytes=512),
+    "16x16": core(rows=16, cols=16, port_bytes=16, data_bytes=1024, data_banks=4, queue_depth=2,
+                        weight_rows_per_cycle=4, weight_bytes=1024, fetch_instructions=1),
+    "8x8": core(rows=8, cols=8, port_bytes=8, data_bytes=2048, weight_bytes=1024, acc_rows=64,
                       weight_rows_per_cycle=8, data_banks=1),
-    "13x7": CoreConfig(rows=13, cols=7, port_bytes=8, data_bytes=4096, data_banks=4, weight_bytes=2048,
+    "13x7": core(rows=13, cols=7, port_bytes=8, data_bytes=4096, data_banks=4, weight_bytes=2048,
                        parameter_bytes=512, acc_rows=64, weight_rows_per_cycle=5),
 }
 

