@@ -151,7 +151,7 @@ class Estimate:
         return np.maximum(walk, c.chunks * (self.a_load + self.w_load - self.step))
 
     def _turns(self, step: Any) -> Any:
-        """Cycles in which the slots of A and of weights are loaded, used and loaded again, ``step`` a step."""
+        """Cycles in which slots of A and of weights are loaded, used and loaded again, ``step`` a step."""
         c, latency = self.counts, self.memory.latency
         # A chunk that stays is not used all the time that it stays, but its slot is taken.
         a_use = step * np.maximum(1, c.steps // c.a_loads - (c.chunks - 1) * (c.steps > c.a_loads))

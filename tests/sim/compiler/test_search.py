@@ -58,7 +58,7 @@ def test_cycles_lie_between_the_bound_and_a_known_factor(shape, most):
 def test_no_program_beats_the_bound(name, shape, memory):
     core = CORES[name]
     plan = plan_gemm(core, shape[0], shape[1], shape[2], memory=memory, play=False)
-    assert simulate(core, plan.instructions, memory).cycles >= bound_cycles(core, *shape, memory)
+    assert simulate(core, plan.instructions, memory).cycles >= bound_cycles(core, *shape, memory=memory)
 
 
 def test_playing_never_loses_to_the_closed_form():
