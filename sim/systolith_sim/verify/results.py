@@ -1,5 +1,6 @@
 """What ``systolith rtl`` prints with ``--json``."""
 
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,3 +103,9 @@ class CampaignResult(_Result):
     """Runs of at least 20,000 cycles."""
     failures: list[str]
     """What repeats each failing case."""
+
+
+def schema_text(model: type[_Result]) -> str:
+    """JSON Schema of a result; the packaged copies are in systolith_sim/schemas."""
+    schema = model.model_json_schema(by_alias=True, mode="serialization")
+    return json.dumps({"$id": model.model_fields["schema_id"].default, **schema}, indent=1, sort_keys=True) + "\n"
