@@ -11,6 +11,8 @@ FINE_BITS = 3
 """Low bits of the shift: what the second of the two shift stages does."""
 KEPT_BITS = 18
 """What the second stage sees: 16 bits, guard, sticky. A value beyond is over 2**15 / 2**7 = 128 + 128."""
+NEAR_BITS = 10
+"""What the addition of the zero point sees; a quotient beyond is over 2**9 = 512: saturated too."""
 
 
 class Requantizer(wiring.Component):
@@ -54,26 +56,20 @@ class Requantizer(wiring.Component):
             fine.eq(shift[:FINE_BITS]),
         ]
         quotient, beyond, negative = Signal(signed(KEPT_BITS)), Signal(), Signal()
-        excess = coarse[KEPT_BITS - 1:]
         m.d.sync += [
             quotient.eq(_shifted(m, coarse[:KEPT_BITS].as_signed(), fine, name="fine")),
-            beyond.eq(excess.any() & ~excess.all()),
+            beyond.eq(_mixed(coarse[KEPT_BITS - 1:])),
             negative.eq(coarse[-1]),
         ]
-        total, total_beyond, total_negative = Signal(signed(KEPT_BITS)), Signal(), Signal()
+        total, total_beyond, total_negative = Signal(signed(NEAR_BITS + 1)), Signal(), Signal()
         round_up = quotient[1] & (quotient[0] | quotient[2])
         m.d.sync += [
-            total.eq(quotient[2:].as_signed() + round_up + zero_point),
-            total_beyond.eq(beyond),
+            total.eq(quotient[2:2 + NEAR_BITS].as_signed() + round_up + zero_point),
+            total_beyond.eq(beyond | _mixed(quotient[1 + NEAR_BITS:])),
             total_negative.eq(negative),
         ]
-        high = total[7:]
-        with m.If(total_beyond):
-            m.d.sync += self.o.eq(Mux(total_negative, -128, 127))
-        with m.Elif(high.any() & ~high.all()):
-            m.d.sync += self.o.eq(Mux(total[-1], -128, 127))
-        with m.Else():
-            m.d.sync += self.o.eq(total)
+        low = Mux(total_beyond, total_negative, total[-1])
+        m.d.sync += self.o.eq(Mux(total_beyond | _mixed(total[7:]), Mux(low, -128, 127), total))
         return m
 
     def _scaled(self, m: Module) -> Signal:
@@ -91,6 +87,11 @@ class Requantizer(wiring.Component):
             scaled.eq(high.p.shift_left(16) + low.p),
         ]
         return scaled
+
+
+def _mixed(signs: Value) -> Value:
+    """Whether a number that these upper bits belong to needs more than the lowest of them as its sign."""
+    return signs.any() & ~signs.all()
 
 
 def _shifted(m: Module, value: Value, amount: Value, *, name: str) -> Value:
