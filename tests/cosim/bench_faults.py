@@ -65,7 +65,8 @@ class FaultBench(CoreBench):
         if prepare:
             prepare()
         word = await self.run_loaded(program, watchdog_cycles=watchdog_cycles)
-        assert word & ~int(Status.QUIET) == Status.FAULT | fault << 8 | FAULT_QUEUES.index(queue) << 16, hex(word)
+        expected = Status.FAULT | fault << 8 | FAULT_QUEUES.index(queue) << 16
+        assert word & ~int(Status.QUIET) == expected, hex(word)
         charged = await self.master.read_dword(Register.FAULT_INSTRUCTION)
         assert charged in ([index] if isinstance(index, int) else index), charged
         # A faulted core starts nothing.

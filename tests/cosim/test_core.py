@@ -5,9 +5,7 @@ from core_programs import CORES
 from mutants import Fault
 
 from systolith_hw import core as core_module
-from systolith_hw.control.fetch import Fetch
 from systolith_hw.control.issue import Issue
-from systolith_hw.control.matmul import MatmulUnit
 from systolith_hw.control.semaphores import Semaphores
 from systolith_hw.core import Core
 from systolith_hw.memory.accumulator import Accumulator
@@ -17,10 +15,8 @@ FAULTS = {
     "semaphore_not_lowered": Fault(Semaphores, "elaborate", "count.eq(count - 1)", "count.eq(count)"),
     "wait_ignored": Fault(Issue, "elaborate", "missing.eq(head.wait & ~self.up)", "missing.eq(0)"),
     "always_accumulates": Fault(Accumulator, "elaborate", "Mux(accumulate, old[bits], 0)", "old[bits]"),
-    "post_early": Fault(MatmulUnit, "_follow", "core.memory_latency, name=\"post\"", "0, name=\"post\""),
     "parameters_of_column_0": Fault(VectorUnit, "_lanes", "self.parameters[64 * lane:64 * lane + 64]",
                                     "self.parameters[:64]"),
-    "fetch_overruns": Fault(Fetch, "elaborate", "(reserved <= chunk)", "(reserved <= 2 * chunk)"),
 }
 
 
@@ -33,8 +29,8 @@ def test_core(cosim, core):
     cosim(GOOD[core], toplevel="core", bench="bench_core", CORE=core)
 
 
-def test_faults(cosim):
-    cosim(GOOD["4x4"], toplevel="core", bench="bench_faults", CORE="4x4")
+def test_faults(fast_cosim):
+    fast_cosim(GOOD["4x4"], toplevel="core", bench="bench_faults", CORE="4x4")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

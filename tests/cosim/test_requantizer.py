@@ -11,11 +11,8 @@ from systolith_hw.timing import requantize_latency
 
 FAULTS = {
     "half_up": Fault(Requantizer, "elaborate", "quotient[1] & (quotient[0] | quotient[2])", "quotient[1]"),
-    "truncated": Fault(Requantizer, "elaborate", "+ round_up", ""),
     "sticky_lost": Fault(Requantizer, "elaborate", "name=\"coarse\")", "name=\"coarse\") & -2"),
     "wraps": Fault(Requantizer, "elaborate", "beyond.eq(excess.any() & ~excess.all())", "beyond.eq(0)"),
-    "low_product_signed": Fault(Requantizer, "_scaled", "low.a.eq(biased[:16])",
-                                "low.a.eq(biased[:16].as_signed())"),
 }
 
 

@@ -95,8 +95,8 @@ def test_written_registers(seed):
 def test_read_registers(seed):
     dut, rng = ControlPort(watchdog_cycles=1234), random.Random(seed)
     counts = [rng.getrandbits(32) for _ in COUNTERS]
-    expected = {IDENTIFIER: 0x53595354, VERSION: 1, CONTROL: 0, STATUS: 0x40B0C, FAULT: 77, CYCLES: 99, FIRST_ROW: 7, LAST_ROW: 8,
-
+    expected = {IDENTIFIER: 0x53595354, VERSION: 1, CONTROL: 0, STATUS: 0x40B0C, FAULT: 77,
+                CYCLES: 99, FIRST_ROW: 7, LAST_ROW: 8,
                 WATCHDOG: 1234, ADDRESS: 0, COUNT: 0, INTERRUPT: 0, HOST + 60: 0, 0x80: 0, 0x1FC: 0, 0xFFC: 0}
     # Seven counters a queue, queues 32 bytes apart.
     expected |= {COUNTS + 0x20 * (n // 7) + 4 * (n % 7): count for n, count in enumerate(counts)}
