@@ -91,7 +91,7 @@ def rtl_gemm(
 def rtl_campaign(
     cases: Annotated[int, typer.Option(min=1, help="random cases, dealt evenly over the cores")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="seed of the campaign; case i never depends on the others")] = 0,
-    stalls: Annotated[bool, typer.Option("--stalls", help="random memory stalls: bits only, cycles estimated")] = False,
+    stalls: Annotated[bool, typer.Option("--stalls", help="with a memory that stalls at random")] = False,
     json: Json = False,
 ) -> None:
     """Random GEMMs (M, K, N in 1..300, bias, table, zero points) on a fixed list of core shapes."""

@@ -24,8 +24,8 @@ SIMULATORS = ("icarus", "verilator")
 # C++ has no word "interrupt"; Verilator thinks so.
 BUILD_ARGS = {"icarus": [], "verilator": ["-Wno-lint", "-Wno-style", "-Wno-SYMRSVDWORD"]}
 TIMESCALE = ("1ns", "1ps")
-# The wheel was configured for another compiler; its precompiled header needs a flag of its own with GCC. A bench
-# runs for fewer seconds than an optimized build takes.
+# The wheel was configured for another compiler; its precompiled header needs a flag of its own with GCC.
+# A bench runs for fewer seconds than an optimized build would take.
 MAKEFLAGS = "CFG_CXXFLAGS_PCH_I=-include CXX=g++ LINK=g++ AR=ar PYTHON3=python3 OPT_FAST=-O0"
 
 

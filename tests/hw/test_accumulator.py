@@ -4,6 +4,7 @@ import random
 
 import pytest
 from bench import simulate
+
 from systolith_hw.config import CoreConfig
 from systolith_hw.memory.accumulator import Accumulator
 from systolith_hw.timing import accumulate_latency

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from bench import simulate
+
 from systolith_hw.memory.arbiter import REQUESTERS, PortArbiter
 
 

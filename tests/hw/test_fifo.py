@@ -4,6 +4,7 @@ import random
 
 import pytest
 from bench import get, put, simulate
+
 from systolith_hw.memory.fifo import Fifo
 
 

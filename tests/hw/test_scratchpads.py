@@ -4,6 +4,7 @@ import random
 
 import pytest
 from bench import simulate
+
 from systolith_hw.config import CoreConfig
 from systolith_hw.memory.data import DataScratchpad
 from systolith_hw.memory.weights import WeightScratchpad

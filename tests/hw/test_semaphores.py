@@ -3,6 +3,7 @@
 import random
 
 from bench import simulate
+
 from systolith_hw.control.semaphores import Semaphores
 
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from bench import get, put, simulate
+
 from systolith_hw.config import CoreConfig
 from systolith_hw.memory.walker import BurstWalker
 from systolith_hw.timing import Transfer, transfers

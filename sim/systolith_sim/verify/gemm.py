@@ -25,10 +25,10 @@ Progress = Callable[[str, int, int | None], None]
 """Gets what is being done, how much of it, and of how much where that is known."""
 
 
-def compile_case(core: CoreConfig, case: GemmCase, memory: MemoryTiming) -> Program:
-    """The program of a case, its tiling chosen for ``memory``."""
+def compile_case(core: CoreConfig, case: GemmCase, memory: MemoryTiming, *, play: bool = True) -> Program:
+    """The program of a case, its tiling chosen for ``memory``; without ``play`` by closed forms alone."""
     plan = plan_gemm(core, *case.shape, table=case.table is not None, signed=case.signed,
-                     zero_point=case.zero_point, memory=memory)
+                     zero_point=case.zero_point, memory=memory, play=play)
     return gemm(core, case.a, case.w, bias=case.bias, mantissa=case.mantissa, shift=case.shift,
                 zero_point=case.zero_point, table=case.table, signed=case.signed, plan=plan)
 

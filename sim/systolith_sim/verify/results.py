@@ -96,9 +96,9 @@ class CampaignResult(_Result):
     bit_mismatches: int
     """Cases with a wrong byte."""
     cycle_mismatches: int
-    """Cases in which cycles or a stall counter differ from the model; 0 with random stalls, where they may."""
+    """Cases in which cycles or a stall counter differ from the model, which plays the waits of a random memory too."""
     model_error: float | None
-    """Mean absolute relative error of the model's cycles over the runs of at least 20,000 cycles; null without any."""
+    """With random stalls: mean absolute relative error of an estimate from mean waits alone, over the long runs; else null."""
     long_runs: int
     """Runs of at least 20,000 cycles."""
     failures: list[str]
