@@ -11,7 +11,7 @@ from systolith_hw.array.systolic_array import SystolicArray
 FAULTS = {
     "swap_late": Fault(SystolicArray, "elaborate", "swaps[row + col]",
                        "swaps[min(row + col + 1, len(swaps) - 1)]"),
-    "group_skipped": Fault(SystolicArray, "_loads", "2 * (row //", "2 * (row and row //"),
+    "group_skipped": Fault(SystolicArray, "_loads", "2 * (row //", "0 * (row //"),
     "activation_signed": Fault(ProcessingElement, "elaborate", "multiplier.a.eq(self.a)",
                                "multiplier.a.eq(self.a[:8].as_signed())"),
 }
