@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 INSTRUCTION_BYTES = 32
 """Bytes of one instruction (docs/contracts/isa.md)."""
@@ -48,8 +48,9 @@ class CoreConfig(BaseModel):
     """Accumulator banks, each with one read and one write port; a power of two."""
     acc_rows: Annotated[int, Field(ge=16, le=4096)] = 512
     """Rows of ``cols`` 32-bit sums in one accumulator bank; a power of two."""
-    requant_lanes: Annotated[int, Field(ge=1, le=64)]
-    """Elements requantized per cycle; at most ``cols``. Default: a quarter of ``cols``, rounded up."""
+    # The default is never seen: _default_lanes fills in what depends on cols before fields are looked at.
+    requant_lanes: Annotated[int, Field(ge=1, le=64)] = 0
+    """Elements requantized per cycle; at most ``cols``. Unless given, a quarter of ``cols``, rounded up."""
     parameter_bytes: Annotated[int, Field(ge=256, le=1 << 20)] = 8192
     """Memory of output channel parameters (bias, mantissa, shift), bytes; a power of two."""
     table_slots: Annotated[int, Field(ge=1, le=16)] = 4

@@ -213,8 +213,11 @@ def _memory(memory: MemoryTiming) -> dict[str, int]:
 
 def _notes(first: str) -> tuple[str, ...]:
     return (
-        "Cycles are measured on RTL with the deterministic memory of docs/contracts/memory.md; the cycle model must equal them.",
-        "SQNR and cosine compare the int8 model with the float model at the same place, the error of earlier layers included.",
-        "Other machines are modelled on the same products, one after the other, without attention, norms and residuals.",
+        ("Cycles are measured on RTL with the deterministic memory of docs/contracts/memory.md; "
+        "the cycle model must equal them."),
+        ("SQNR and cosine compare the int8 model with the float model at the same place, "
+        "the error of earlier layers included."),
+        ("Other machines are modelled on the same products, one after the other, "
+        "without attention, norms and residuals."),
         f"The timeline shows {first}, in program order from the start pulse.",
     )

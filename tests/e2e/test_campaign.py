@@ -1,6 +1,7 @@
 """Random GEMMs on every core of the campaign: bits, cycles and stall counters (docs/how-to/repeat-the-campaign.md)."""
 
 import pytest
+
 from systolith_sim.verify.campaign import run_campaign
 from systolith_sim.verify.cases import CAMPAIGN_CORES
 

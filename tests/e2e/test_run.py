@@ -3,12 +3,14 @@
 import json
 
 import jsonschema
-from systolith_sim.report.results import json_schema
 from test_cli import systolith
+
+from systolith_sim.report.results import json_schema
 
 
 def test_run(tmp_path):
-    done = systolith("run", "--core", "tiny", "--layers", "0:1", "--tokens", "3", "--out", str(tmp_path / "out"), "--json")
+    done = systolith("run", "--core", "tiny", "--layers", "0:1", "--tokens", "3", "--json",
+                     "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     jsonschema.validate(results, json.loads(json_schema()))

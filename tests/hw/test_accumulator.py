@@ -9,7 +9,8 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.memory.accumulator import Accumulator
 from systolith_hw.timing import accumulate_latency
 
-CORES = [CoreConfig(rows=4, cols=3, acc_rows=16), CoreConfig(rows=9, cols=1, acc_rows=16, acc_banks=4, memory_latency=3)]
+CORES = [CoreConfig(rows=4, cols=3, acc_rows=16),
+         CoreConfig(rows=9, cols=1, acc_rows=16, acc_banks=4, memory_latency=3)]
 
 
 @pytest.mark.parametrize("core", CORES, ids=lambda core: f"{core.rows}x{core.cols}")

@@ -41,14 +41,14 @@ def test_data(core):
     async def bench(ctx):
         for cycle in range(700):
             a, s = rng.randrange(0, core.data_bytes, sizes.read_granule), rng.randrange(0, core.data_bytes, port)
-            l, v = rng.randrange(0, core.data_bytes, port), rng.randrange(0, core.data_bytes, sizes.write_granule)
+            load, v = rng.randrange(0, core.data_bytes, port), rng.randrange(0, core.data_bytes, sizes.write_granule)
             a_en, s_en, l_en, v_en = (rng.random() < 0.7 for _ in range(4))
             s_en = s_en and not (a_en and a // bank_bytes == s // bank_bytes)
-            v_en = v_en and not (l_en and l // bank_bytes == v // bank_bytes)
+            v_en = v_en and not (l_en and load // bank_bytes == v // bank_bytes)
             l_data, v_data = rng.randbytes(port), rng.randbytes(core.cols)
             count = rng.randint(1, core.cols)
             for name, value in {"a_en": a_en, "a_address": a, "s_en": s_en, "s_address": s // port, "l_en": l_en,
-                                "l_address": l // port, "l_data": words(l_data), "v_en": v_en, "v_address": v,
+                                "l_address": load // port, "l_data": words(l_data), "v_en": v_en, "v_address": v,
                                 "v_data": words(v_data), "v_count": count}.items():
                 ctx.set(getattr(dut, name), value)
             if a_en:
@@ -63,9 +63,9 @@ def test_data(core):
             assert not ctx.get(dut.write_conflict)
             await ctx.tick()
             # A read of the cycle of a write is not specified; forget it.
-            touched = set(range(l, l + port)) if l_en else set()
+            touched = set(range(load, load + port)) if l_en else set()
             if l_en:
-                flat[l:l + port] = l_data
+                flat[load:load + port] = l_data
             if v_en:
                 bank = v // bank_bytes * bank_bytes
                 places = [bank + (v - bank + n) % bank_bytes for n in range(count)]

@@ -14,8 +14,8 @@ class Accumulator(wiring.Component):
 
     Members
     -------
-    en, address, accumulate : In, a row that arrives at ``sums`` ``memory_latency`` cycles later; it is stored in the cycle
-        after that, so a read two cycles after its arrival sees it (``accumulate_latency``).
+    en, address, accumulate : In, a row that arrives at ``sums`` ``memory_latency`` cycles later; it is stored in
+        the cycle after that, so a read two cycles after its arrival sees it (``accumulate_latency``).
     sums : In, the array's output.
     v_en, v_address : In, read by the vector unit; ``v_data`` follows ``memory_latency`` cycles later.
     conflict : Out(1), both read the same bank in this cycle.

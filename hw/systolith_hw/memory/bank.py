@@ -11,8 +11,8 @@ from systolith_hw.pipe import delayed
 class Bank(wiring.Component):
     """Memory of ``words`` words that reads and writes a word and its successor in one cycle.
 
-    With ``straddle`` even and odd words lie in two memories, so that ``word_bytes`` or fewer bytes at any offset are one
-    access; without it there is one memory, and only the low word exists.
+    With ``straddle`` even and odd words lie in two memories, so that ``word_bytes`` or fewer bytes at any offset
+    are one access; without it there is one memory, and only the low word exists.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Bank(wiring.Component):
 
 
 def cut(m: Module, *, low: Signal, high: Signal, offset: Signal, granule_bytes: int, count: int) -> Signal:
-    """``count`` bytes from byte ``offset`` on of the pair ``low``, ``high``; ``offset`` is a multiple of the granule."""
+    """``count`` bytes of the pair ``low``, ``high`` from byte ``offset`` on, a multiple of the granule."""
     out = Signal(8 * count)
     pair = Cat(low, high)
     positions = len(low) // (8 * granule_bytes)

@@ -1,7 +1,7 @@
 """The store unit: data scratchpad to DRAM (timing, rule T14)."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -180,7 +180,8 @@ class StoreUnit(wiring.Component):
             posts.i.valid.eq(unit.start), posts.i.p.post.eq(head.post), posts.i.p.index.eq(head.index),
             unit.room.eq(posts.i.ready),
             ends.i.valid.eq(ended[1]), ends.i.p.eq(issued + 1),
-            answers.eq(answered + self.response_valid), done.eq(ends.o.valid & (ends.o.p == answers)), ends.o.ready.eq(done), posts.o.ready.eq(done),
+            answers.eq(answered + self.response_valid), done.eq(ends.o.valid & (ends.o.p == answers)),
+            ends.o.ready.eq(done), posts.o.ready.eq(done),
             unit.complete.eq(done), unit.post.eq(Mux(done, posts.o.p.post, 0)), unit.index.eq(posts.o.p.index),
             self.error.eq(self.response_valid & (self.response != OKAY)),
         ]

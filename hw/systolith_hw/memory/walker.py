@@ -1,4 +1,4 @@
-"""Address generation of a 2-D transfer: rows cut into bursts, bursts grouped into transfers (memory, rules M2 and M3)."""
+"""Addresses of a 2-D transfer: rows cut into bursts, bursts grouped into transfers (memory, rules M2 and M3)."""
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring

@@ -56,7 +56,7 @@ def run_campaign(*, cases: int, seed: int = 0, stalls: bool = False, cores: tupl
         share = len(range(number, cases, len(cores)))
         if not share:
             continue
-        build = build_core(core, report=lambda what, text=text: progress(f"{text}: {what}", done, cases))
+        build = build_core(core, report=lambda what, text=text, done=done: progress(f"{text}: {what}", done, cases))
         for case in range(share):
             _run_case(build, core, text, (seed, number, case), stalls, tally)
             done += 1

@@ -71,6 +71,7 @@ def random_gemm(m: int, k: int, n: int, *, seed: "int | Sequence[int]") -> GemmC
 def expected(case: GemmCase) -> np.ndarray:
     """What the integer contract gives for ``case``, (M, N) int8."""
     import torch
+
     from systolith_model.integer.linear import linear
 
     return linear(
@@ -93,4 +94,4 @@ def campaign_core(text: str) -> "CoreConfig":
     from systolith_hw.config import CoreConfig
 
     fields = {name: int(value) for name, value in (item.split("=") for item in text.split())}
-    return CoreConfig(**{"data_bytes": 8192, "weight_bytes": 8192, "acc_rows": 128, **fields})
+    return CoreConfig.model_validate({"data_bytes": 8192, "weight_bytes": 8192, "acc_rows": 128, **fields})

@@ -11,8 +11,8 @@ from systolith_hw.host import Host, RunStatus
 from systolith_hw.isa import QUEUES, STALL_CAUSES
 from systolith_hw.program import Program
 from systolith_hw.timing import MemoryTiming
-from systolith_sim.compiler.bound import bound_cycles
 from systolith_sim.compiler import gemm
+from systolith_sim.compiler.bound import bound_cycles
 from systolith_sim.compiler.plan import plan_gemm
 from systolith_sim.cycle import RandomStalls, simulate
 from systolith_sim.engine.build import Build, build_core

@@ -98,7 +98,7 @@ class CampaignResult(_Result):
     cycle_mismatches: int
     """Cases in which cycles or a stall counter differ from the model, which plays the waits of a random memory too."""
     model_error: float | None
-    """With random stalls: mean absolute relative error of an estimate from mean waits alone, over the long runs; else null."""
+    """With random stalls: mean absolute relative error of an estimate from mean waits, over long runs; else null."""
     long_runs: int
     """Runs of at least 20,000 cycles."""
     failures: list[str]

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+
 from systolith_sim.verify.campaign import LARGEST, draw
 from systolith_sim.verify.cases import CAMPAIGN_CORES, campaign_core, expected, random_gemm
 
 
 def test_cases_depend_on_their_seed_alone():
-    first, again, other = random_gemm(5, 7, 3, seed=[1, 2]), random_gemm(5, 7, 3, seed=[1, 2]), random_gemm(5, 7, 3, seed=3)
+    first, again, other = (random_gemm(5, 7, 3, seed=seed) for seed in ([1, 2], [1, 2], 3))
     assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in ("a", "w", "bias", "mantissa"))
     assert not np.array_equal(first.w, other.w)
 

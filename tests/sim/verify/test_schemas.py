@@ -4,6 +4,7 @@ import json
 from importlib import resources
 
 import pytest
+
 from systolith_sim.verify.results import CampaignResult, GemmResult, schema_text
 
 
