@@ -12,7 +12,8 @@ from systolith_hw.timing import requantize_latency
 FAULTS = {
     "half_up": Fault(Requantizer, "elaborate", "quotient[1] & (quotient[0] | quotient[2])", "quotient[1]"),
     "sticky_lost": Fault(Requantizer, "elaborate", "name=\"coarse\")", "name=\"coarse\") & -2"),
-    "wraps": Fault(Requantizer, "elaborate", "total_beyond.eq(beyond | _mixed(quotient[1 + NEAR_BITS:]))", "total_beyond.eq(0)"),
+    "wraps": Fault(Requantizer, "elaborate",
+                   "total_beyond.eq(beyond | _mixed(quotient[1 + NEAR_BITS:]))", "total_beyond.eq(0)"),
 }
 
 
