@@ -19,7 +19,7 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
 
 types: $(VENV)/lint.stamp
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/lint.stamp
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
