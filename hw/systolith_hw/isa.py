@@ -64,16 +64,18 @@ HEADER: Mapping[str, Field] = MappingProxyType({
 })
 """Fields of every instruction; bits 44 to 47 are flags of the operation, the rest begins at bit 48."""
 
+_TRANSFER: Mapping[str, Field] = MappingProxyType({
+    "memory": Field(44, 2),
+    "dram_address": Field(48, 32),
+    "dram_stride": Field(80, 32),
+    "local_address": Field(112, 24),
+    "local_stride": Field(136, 24),
+    "rows": Field(160, 16, least=1),
+    "row_bytes": Field(176, 24, least=1),
+})
+
 FIELDS: Mapping[Opcode, Mapping[str, Field]] = MappingProxyType({
-    Opcode.LOAD: MappingProxyType({
-        "memory": Field(44, 2),
-        "dram_address": Field(48, 32),
-        "dram_stride": Field(80, 32),
-        "local_address": Field(112, 24),
-        "local_stride": Field(136, 24),
-        "rows": Field(160, 16, least=1),
-        "row_bytes": Field(176, 24, least=1),
-    }),
+    Opcode.LOAD: _TRANSFER,
     Opcode.MATMUL: MappingProxyType({
         "accumulate": Field(44, 1),
         "signed": Field(45, 1),
@@ -100,15 +102,7 @@ FIELDS: Mapping[Opcode, Mapping[str, Field]] = MappingProxyType({
         "parameter_address": Field(144, 24),
         "zero_point": Field(168, 8, signed=True),
     }),
-    Opcode.STORE: MappingProxyType({
-        "memory": Field(44, 2),
-        "dram_address": Field(48, 32),
-        "dram_stride": Field(80, 32),
-        "local_address": Field(112, 24),
-        "local_stride": Field(136, 24),
-        "rows": Field(160, 16, least=1),
-        "row_bytes": Field(176, 24, least=1),
-    }),
+    Opcode.STORE: _TRANSFER,
 })
 """Fields of each operation beyond the header. Bits named nowhere must be 0."""
 
@@ -185,10 +179,7 @@ class _Instruction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load(_Instruction):
-    """Copy ``rows`` rows of ``row_bytes`` from DRAM into an on-chip memory; bytes are multiples of the port."""
-
-    opcode = Opcode.LOAD
+class _Transfer(_Instruction):
     memory: Memory | int
     dram_address: int
     dram_stride: int = 0
@@ -199,17 +190,18 @@ class Load(_Instruction):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Store(_Instruction):
+class Load(_Transfer):
+    """Copy ``rows`` rows of ``row_bytes`` from DRAM into an on-chip memory; bytes are multiples of the port."""
+
+    opcode = Opcode.LOAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store(_Transfer):
     """Copy ``rows`` rows of ``row_bytes`` from the data scratchpad to DRAM; bytes are multiples of the port."""
 
     opcode = Opcode.STORE
     memory: Memory | int = Memory.DATA
-    dram_address: int
-    dram_stride: int = 0
-    local_address: int
-    local_stride: int = 0
-    rows: int = 1
-    row_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
