@@ -32,6 +32,8 @@ FAST = "-O2"
 """For what runs every cycle."""
 SLOW = "-O0"
 """For what runs once: initial values, waveform declarations."""
+RUNTIME = "-O1"
+"""For Verilator's own code, some of which runs every cycle."""
 _SOURCE = "core.v"
 _LIBRARY = "core.so"
 _MODEL = "model"
@@ -128,12 +130,12 @@ class _Options:
 def _runtime(options: _Options, report: Report) -> list[str]:
     """Verilator's own code as objects, the same for every core."""
     names = ["verilated.cpp", "verilated_threads.cpp", *(["verilated_fst_c.cpp"] if options.wave else [])]
-    key = content_key(options.verilator.version, options.compiler.version, str(options.wave), *COMPILE, SLOW,
+    key = content_key(options.verilator.version, options.compiler.version, str(options.wave), *COMPILE, RUNTIME,
                       *(file.read_bytes() for file in sorted((_native() / "shim").iterdir())))
 
     def make(folder: Path) -> None:
         report("compiling Verilator's runtime")
-        run_all([options.compile(options.verilator.include / name, SLOW) for name in names], folder=folder)
+        run_all([options.compile(options.verilator.include / name, RUNTIME) for name in names], folder=folder)
         (folder / LOG).unlink()
 
     entry, _ = cached("runtime", key, make)
