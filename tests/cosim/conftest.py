@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ SIMULATORS = ("icarus", "verilator")
 # Amaranth leaves extension to Verilog's rules, cases open, vectors without bits: lint reports all three.
 # C++ has no word "interrupt"; Verilator thinks so.
 BUILD_ARGS = {"icarus": [], "verilator": ["-Wno-lint", "-Wno-style", "-Wno-SYMRSVDWORD"]}
+# Messages of asserts are wanted from the benches alone: to rewrite all of torch takes nine seconds.
+REWRITE = {"COCOTB_REWRITE_ASSERTION_FILES": "bench_*.py"}
 TIMESCALE = ("1ns", "1ps")
 # The wheel was configured for another compiler; its precompiled header needs a flag of its own with GCC.
 # A bench runs for fewer seconds than an optimized build would take.
@@ -66,7 +68,7 @@ class Cosim:
         self.simulator, self.folder = simulator, folder
 
     def run(self, component: wiring.Component, *, toplevel: str, bench: str, tests: str | None,
-            env: Mapping[str, str]) -> tuple[int, int]:
+            env: dict[str, str]) -> tuple[int, int]:
         """Tests that ran, and how many of them failed; ``tests`` is a pattern that chooses among them."""
         source = exported(component, toplevel)
         place = self.folder / f"{self.simulator}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
@@ -84,7 +86,7 @@ class Cosim:
         results.unlink(missing_ok=True)
         with contextlib.suppress(SystemExit):  # how the runner reports failed tests; so do the results
             runner.test(hdl_toplevel=toplevel, test_module=bench, build_dir=place, test_dir=place, seed=1,
-                        extra_env=dict(env), results_xml=str(results), log_file=place / f"{bench}.log",
+                        extra_env=REWRITE | env, results_xml=str(results), log_file=place / f"{bench}.log",
                         timescale=TIMESCALE, test_filter=tests)
         return get_results(results)
 
