@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {"systolith_hw": ROOT / "hw", "systolith_model": ROOT / "model", "systolith_sim": ROOT / "sim"}
 FORBIDDEN = {"systolith_model": {"systolith_hw", "systolith_sim"},
              "systolith_hw": {"systolith_model", "systolith_sim"}, "systolith_sim": set()}
-DATA_SUFFIXES = {".py", ".typed", ".toml", ".json", ".cpp", ".hpp", ".h", ".safetensors", ".j2", ".html",
+DATA_SUFFIXES = {".py", ".typed", ".toml", ".json", ".cpp", ".hpp", ".h", ".v", ".safetensors", ".j2", ".html",
                  ".md", ".txt", ".css", ".js"}
 
 
