@@ -1,0 +1,131 @@
+"""Tally: what passes add up to, as one vector, so that sums over steps and stages are sums of vectors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith_sim.devices.device import Device
+from systolith_sim.energy.device_energy import missing_power, operation_energy
+from systolith_sim.estimate.passes import Pass
+
+OPERATORS = ("matmul", "attention", "streaming")
+BOUNDS = ("launch", "memory", "compute", "link", "engine")
+LINK_SPREAD = 1.5
+"""Factor below and above of message times. Declared, not scored: see the collectives' own table."""
+
+SECONDS, FLOPS, BYTES = 0, 1, 2
+LOW = slice(3, 6)
+HIGH = slice(6, 9)
+LINK_S = 9
+JOULES = slice(10, 13)
+BOUND = slice(13, 18)
+SIZE = 18
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over kernels, messages and engine; every entry of ``values`` is additive.
+
+    Seconds, operations, bytes, spread of the seconds by kind of operation (how far below and above), seconds of
+    messages, joules (low, value, high) and seconds by what bounds them.
+    """
+
+    values: Vector
+
+    @classmethod
+    def zero(cls) -> "Tally":
+        """Nothing."""
+        return cls(np.zeros(SIZE))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.values + other.values)
+
+    def __mul__(self, factor: float) -> "Tally":
+        return Tally(self.values * factor)
+
+    @property
+    def seconds(self) -> float:
+        """Sum of seconds."""
+        return float(self.values[SECONDS])
+
+    @property
+    def interval_s(self) -> tuple[float, float]:
+        """(low, high) seconds: kinds of operations err independently, operations of a kind together."""
+        link_s = float(self.values[LINK_S])
+        below = np.hypot(np.linalg.norm(self.values[LOW]), link_s * (1 - 1 / LINK_SPREAD))
+        above = np.hypot(np.linalg.norm(self.values[HIGH]), link_s * (LINK_SPREAD - 1))
+        return self.seconds - float(below), self.seconds + float(above)
+
+    @property
+    def joules(self) -> tuple[float, float, float]:
+        """(low, value, high) joules."""
+        low, value, high = (float(entry) for entry in self.values[JOULES])
+        return low, value, high
+
+    @property
+    def flops(self) -> float:
+        """Operations, two a multiply-accumulate."""
+        return float(self.values[FLOPS])
+
+    @property
+    def bytes(self) -> float:
+        """Bytes between main memory and units, each operand once an operation."""
+        return float(self.values[BYTES])
+
+    @property
+    def bound_s(self) -> dict[str, float]:
+        """Seconds by what bounds them."""
+        return dict(zip(BOUNDS, (float(entry) for entry in self.values[BOUND]), strict=True))
+
+    @property
+    def bound_by(self) -> str:
+        """What bounds most of the time."""
+        return max(self.bound_s.items(), key=lambda item: item[1])[0]
+
+
+def tally_of(device: Device, work: Pass) -> Tally:
+    """Kernels of a pass, one after the other; joules are 0 where the device lacks a figure for them."""
+    values = np.zeros(SIZE)
+    static = device.power.active_w or device.power.idle_w
+    per_byte = device.main_memory.energy_j_per_byte
+    for kernel in work.kernels:
+        time, count = kernel.time, kernel.count
+        row = np.zeros(SIZE)
+        row[SECONDS], row[FLOPS], row[BYTES] = time.seconds, time.flops, time.bytes
+        kind = kernel.operation.kind
+        operator = OPERATORS.index(kind) if kind in OPERATORS else 2
+        row[LOW.start + operator] = time.seconds - time.low
+        row[HIGH.start + operator] = time.high - time.seconds
+        row[BOUND.start + BOUNDS.index(time.bound_by)] = time.seconds
+        if static and per_byte and time.format in device.op_energy_j:
+            row[JOULES] = operation_energy(
+                static, per_byte, device.op_energy_j[time.format], device.power.tdp_w, time
+            )
+        values += count * row
+    return Tally(values)
+
+
+def waiting(seconds: float, cause: str, power_w: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tally:
+    """Time without kernels, for ``link`` or ``engine``, at a static power (low, value, high); may be negative."""
+    values = np.zeros(SIZE)
+    values[SECONDS] = seconds
+    values[LINK_S] = seconds if cause == "link" else 0.0
+    values[JOULES] = [watts * seconds for watts in power_w]
+    values[BOUND.start + BOUNDS.index(cause)] = seconds
+    return Tally(values)
+
+
+def static_power_w(device: Device) -> tuple[float, float, float]:
+    """(low, value, high) of a device that waits while its neighbours or its host work."""
+    datum = device.power.active_w or device.power.idle_w
+    if datum is None:
+        return 0.0, 0.0, 0.0
+    return datum.interval[0], datum.value, datum.interval[1]
+
+
+def lacking_energy(device: Device, work: Pass) -> str:
+    """What the device file lacks for the energy of a pass, as a sentence; empty where nothing is missing."""
+    return missing_power(device, (kernel.time.format for kernel in work.kernels))

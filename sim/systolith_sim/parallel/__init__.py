@@ -1,0 +1,1 @@
+"""Layouts over many devices: tensor, sequence, pipeline, data and expert parallelism."""
