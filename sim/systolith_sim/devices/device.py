@@ -121,6 +121,15 @@ class KernelParameters(Strict):
     """Fused attention; without it, two products and a pass over keys and values."""
 
 
+class CorePart(Strict):
+    """This project's core on an FPGA: its cycles come from the cycle model, at a stated clock."""
+
+    preset: str
+    """Preset of ``CoreConfig`` that fits the part."""
+    clock_hz: Datum
+    """Clock that turns cycles into seconds."""
+
+
 class RegimeError(Strict):
     """Scored error of one kind of operation in one regime: quantiles of measured over predicted seconds."""
 
@@ -174,7 +183,11 @@ class Device(Strict):
     price_usd: Datum | None = None
     """Of a board, bought."""
     kernel: KernelParameters | None = None
-    """Fitted on measurements of this device; without it, from its class and its peak rates."""
+    """Fitted on measurements of this device; without it, from ``same_die``, or its class and its peak rates."""
+    same_die: str = ""
+    """Packaged device with the same units at the same power, whose kernel parameters hold here too."""
+    core: CorePart | None = None
+    """This project's core on the part, instead of kernel parameters; FPGAs only."""
     errors: tuple[RegimeError, ...] = ()
     """Scored on measurements of this device; without it, its class's, which are wider."""
 
@@ -182,8 +195,10 @@ class Device(Strict):
     def _complete(self) -> Self:
         if "main" not in self.memories:
             raise ValueError(f"memories must hold 'main', not only {', '.join(self.memories) or 'nothing'}")
-        if self.kind != "fpga" and not self.peak_ops_per_s:
+        if not self.peak_ops_per_s:
             raise ValueError("peak_ops_per_s must hold at least one format")
+        if self.core is not None and self.kind != "fpga":
+            raise ValueError(f"core is for kind 'fpga' alone, not {self.kind!r}")
         for path, source in named_sources(self):
             if source not in self.sources:
                 known = ", ".join(self.sources)

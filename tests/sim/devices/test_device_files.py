@@ -19,16 +19,13 @@ from systolith_sim.devices.toml import device_toml
 from systolith_sim.energy.device_energy import graph_energy
 
 NAMES = [
-    "a100-80",
-    "epyc-9654",
-    "h100-sxm",
-    "h200",
-    "l40s",
-    "tpu-v5e",
-    "tpu-v6e",
-    "ulx3s-85f",
-    "xeon-8480plus",
-]
+    "a100-40", "a100-80", "a100-pcie", "a30", "alveo-u250", "alveo-u280", "alveo-u50", "alveo-u55c", "b200",
+    "b300", "epyc-7763", "epyc-9654", "epyc-9755", "gb200", "gh200", "gh200-144", "graviton3", "graviton4",
+    "h100-nvl", "h100-pcie", "h100-sxm", "h200", "jetson-orin", "jetson-orin-nano", "kv260", "l4", "l40s",
+    "m2-ultra", "m3-ultra", "mi210", "mi250x", "mi300x", "mi325x", "mi355x", "raspberry-pi-5", "rtx-4090",
+    "t4", "tpu-v2", "tpu-v3", "tpu-v4", "tpu-v4i", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7", "ulx3s-85f",
+    "v100", "vcu128", "xeon-6980p", "xeon-8380", "xeon-8480plus", "xeon-8592plus", "zcu102", "zcu104",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +79,11 @@ def test_aliases_and_own_files(own_folder):
     write_device(own, own_folder / "mine.toml")
     assert find_device("mine") == own == find_device(str(own_folder / "mine.toml"))
     assert "mine" in device_names()
-    with pytest.raises(DeviceError, match=r"'none' is unknown: allowed are a100-80, .*xeon-8480plus"):
-        find_device("none")
+    assert find_device("Mine") == own
+    with pytest.raises(DeviceError, match=r"'h100-smx' is unknown: spelled like it: h100-sxm, .*; `systolith devices`"):
+        find_device("h100-smx")
+    with pytest.raises(DeviceError, match=r"'qqq' is unknown: `systolith devices` lists all \d+, and"):
+        find_device("qqq")
 
 
 @pytest.mark.parametrize(

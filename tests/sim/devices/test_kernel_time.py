@@ -65,7 +65,7 @@ def test_formats_fall_back_to_wider_ones():
     assert computed_in(find_device("h100-sxm"), "int4") == "int8"
     assert computed_in(find_device("a100-80"), "fp8") == "bf16"
     assert computed_in(find_device("tpu-v5e"), "fp32") == "bf16"
-    with pytest.raises(ValueError, match="'ulx3s-85f' cannot compute bf16: its formats are none"):
+    with pytest.raises(ValueError, match="'ulx3s-85f' cannot compute bf16: its formats are int8"):
         computed_in(find_device("ulx3s-85f"), "bf16")
 
 
@@ -79,11 +79,9 @@ def test_narrow_weights_move_fewer_bytes_and_compute_wide(product):
     assert time.memory_seconds < wide.memory_seconds / 3
 
 
-def test_the_core_is_refused(product):
+def test_the_core_computes_int8_alone(product):
     with pytest.raises(ValueError, match="cannot compute bf16"):
         list(cost(find_device("ulx3s-85f"), product(1, 8, 8)))
-    with pytest.raises(ValueError, match="cycle model"):
-        class_of("fpga")
 
 
 def test_unscored_formats_and_devices_are_wider():
