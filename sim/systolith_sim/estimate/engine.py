@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import Datum, Strict, tuples
+from systolith_sim.devices.kernel import parameters_of
 
 NONE = "none"
 """The engine that adds nothing: kernels of the graph, one after the other."""
@@ -59,11 +60,13 @@ class Engine(Strict):
 
     def on(self, device: Device) -> Device:
         """The device with this engine's attention kernels in place of its library's."""
-        library = device.kernel.attention if device.kernel else None
-        if self.splits_ungrouped is None or device.kernel is None or library is None:
+        if self.splits_ungrouped is None or device.kind != "gpu":
             return device
-        own = library.model_copy(update={"splits_ungrouped": self.splits_ungrouped})
-        return device.model_copy(update={"kernel": device.kernel.model_copy(update={"attention": own})})
+        parameters = parameters_of(device)
+        if parameters.attention is None:
+            return device
+        own = parameters.attention.model_copy(update={"splits_ungrouped": self.splits_ungrouped})
+        return device.model_copy(update={"kernel": parameters.model_copy(update={"attention": own})})
 
 
 def engine_names() -> list[str]:
