@@ -30,6 +30,21 @@ def user_folder() -> Path:
     return (Path(cache_home) if cache_home else Path.home() / ".cache") / "systolith" / "devices"
 
 
+def use_folder(folder: Path | None) -> None:
+    """Take a user's own device files from ``folder``, in this process and those it starts.
+
+    Raises
+    ------
+    DeviceError
+        If it is not a folder.
+    """
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise DeviceError(f"devices-dir must be a folder that exists, not {folder}")
+    os.environ["SYSTOLITH_DEVICES"] = str(folder)
+
+
 def load_device(path: Path) -> Device:
     """A device from a file.
 
@@ -92,7 +107,9 @@ def find_device(name: str) -> Device:
 
 def _unknown(name: str) -> str:
     known = device_names()
-    matches = get_close_matches(name.lower(), [*known, *_aliases()], n=8, cutoff=0.5)
+    given, every = name.lower(), [*known, *_aliases()]
+    alike = [other for other in every if other.startswith(given[:4]) or given in other]
+    matches = [*alike, *get_close_matches(given, every, n=8, cutoff=0.5)]
     close = list(dict.fromkeys(_aliases().get(match, match) for match in matches))
     near = f"spelled like it: {', '.join(close[:4])}; " if close else ""
     hint = "; `systolith calibrate` makes local-cpu" if name.startswith("local") else ""
