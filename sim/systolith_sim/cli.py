@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from systolith_sim.commands import devices as device_commands
+from systolith_sim.commands import estimate as estimate_commands
 from systolith_sim.commands.shared import Json, bad_input, progress_bar
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -16,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 rtl = typer.Typer(no_args_is_help=True, help="The core in RTL: verified products, campaigns, Verilog.")
 app.add_typer(rtl, name="rtl")
 device_commands.register(app)
+estimate_commands.register(app)
 
 Core = Annotated[str, typer.Option("--core", help="preset (tiny, base, full, wide, long) or TOML file of a core")]
 

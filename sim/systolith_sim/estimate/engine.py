@@ -47,6 +47,8 @@ class Engine(Strict):
     """Share of the kernels' start and end that is not hidden behind their neighbours. First constant."""
     sequence_s: Datum
     """Time a sequence adds to every step: scheduling, sampling, page tables. Second constant."""
+    group_step_s: Datum
+    """Time every step takes more where a tensor parallel group works in step, beside its messages."""
     memory_share: Datum
     """Share of a device's memory that weights, cache and activations may take together."""
     splits_ungrouped: bool | None = None

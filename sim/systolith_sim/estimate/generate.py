@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from systolith_model.config import TransformerConfig
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
 from systolith_sim.estimate.engine import Engine
+from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Pass
 from systolith_sim.estimate.price import price_of, price_per_million
 from systolith_sim.estimate.replica import Replica
@@ -34,9 +34,14 @@ class Estimate:
     tallies: dict[str, Tally]
     """``prefill`` and ``decode`` of the whole batch."""
 
+    def with_provenance(self, **topics: str) -> "Estimate":
+        """The same with more topics in the result's provenance."""
+        provenance = {**self.result.provenance, **topics}
+        return replace(self, result=self.result.model_copy(update={"provenance": provenance}))
+
 
 def estimate(
-    name: str, model: TransformerConfig, device: Device, request: Request, layout: Layout, engine: Engine
+    name: str, model: Model, device: Device, request: Request, layout: Layout, engine: Engine
 ) -> Estimate:
     """A static batch on ``layout.devices`` of a device.
 
@@ -66,7 +71,7 @@ def estimate(
 
 def memory_of(replica: Replica, request: Request) -> Memory:
     """Memory of the fullest device while ``request`` (one replica's share) runs."""
-    layout, model = replica.layout, replica.shard
+    layout, model = replica.layout, replica.shard.config
     graph = replica.graph(batch=request.batch, tokens=request.prompt, context=0)
     layers = -(-model.n_layers // layout.pp)
     usable = replica.engine.memory_share.value * replica.device.main_memory.size_bytes.value

@@ -5,12 +5,11 @@ from functools import cached_property
 
 import numpy as np
 
-from systolith_model.config import TransformerConfig
 from systolith_model.graph import BITS, Graph, Operation
-from systolith_model.workload import decoder_graph
 from systolith_sim.devices.device import Device
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.fusion import fused
+from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Kernels, Pass, sum_over
 from systolith_sim.estimate.request import Formats
 from systolith_sim.estimate.tally import JOULES, Tally, static_power_w, tally_of, waiting
@@ -35,7 +34,7 @@ class Replica:
     """
 
     device: Device
-    model: TransformerConfig
+    model: Model
     layout: Layout
     engine: Engine
     formats: Formats
@@ -47,20 +46,13 @@ class Replica:
         self.kernels = Kernels(self.engine.on(self.device))
 
     @cached_property
-    def shard(self) -> TransformerConfig:
+    def shard(self) -> Model:
         """What one device of a tensor parallel group computes, with all layers."""
-        return shard(self.model, self.layout)
+        return self.model.with_config(shard(self.model.config, self.layout))
 
     def graph(self, *, batch: int, tokens: int, context: int) -> Graph:
         """One pass of one device, as the engine runs it."""
-        graph = decoder_graph(
-            self.shard,
-            tokens=tokens,
-            batch=batch,
-            context=context,
-            format=self.formats.activations,
-            weight_format=self.formats.weights,
-        )
+        graph = self.shard.graph(batch=batch, tokens=tokens, context=context, formats=self.formats)
         graph = with_cache_format(graph, self.formats)
         return fused(graph) if self.engine.fuses else graph
 
@@ -101,7 +93,10 @@ class Replica:
         """One micro-batch through all stages."""
         work = self.work(batch=micro, tokens=tokens, context=context)
         messages = self._messages_s(micro, tokens)
-        engine_s = self.engine.sequence_s.value * micro - (1 - self.engine.launch_share.value) * work.launch_s
+        engine = self.engine
+        engine_s = engine.sequence_s.value * micro - (1 - engine.launch_share.value) * work.launch_s
+        if self.layout.tp > 1:
+            engine_s += engine.group_step_s.value
         power = static_power_w(self.device)
         one = tally_of(self.device, work) + waiting(engine_s, "engine", power) + waiting(messages, "link", power)
         one.values[JOULES] *= self.layout.tp
@@ -109,7 +104,7 @@ class Replica:
 
     def _messages_s(self, micro: int, tokens: int) -> float:
         messages = pass_messages(
-            self.model,
+            self.model.config,
             self.layout,
             rows=micro * tokens,
             sequences=micro,

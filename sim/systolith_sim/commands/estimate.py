@@ -1,0 +1,101 @@
+"""``systolith estimate`` and ``systolith advise``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from systolith_sim.commands.shared import Json, bad_input
+
+Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
+Prompt = Annotated[int, typer.Option(help="tokens of each prompt; of a sequence when training")]
+Generate = Annotated[int, typer.Option(help="tokens generated for each prompt")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    app.command("estimate")(estimate)
+    app.command("advise")(advise)
+
+
+def estimate(
+    model: Model,
+    on: Annotated[str, typer.Option("--on", help="devices to compare, DEVICE[,DEVICE...]")],
+    devices: Annotated[int | None, typer.Option(help="how many of the device; tp x pp x dp unless given")] = None,
+    tp: Annotated[int | None, typer.Option(help="tensor parallel width")] = None,
+    pp: Annotated[int | None, typer.Option(help="pipeline stages")] = None,
+    dp: Annotated[int | None, typer.Option(help="replicas")] = None,
+    ep: Annotated[int | None, typer.Option(help="expert parallel width")] = None,
+    batch: Annotated[int, typer.Option(help="sequences at once, over all replicas")] = 1,
+    prompt: Prompt = 512,
+    generate: Generate = 128,
+    format: Annotated[str, typer.Option(help="W, W/A or W/A/KV: weights, activations, key-value cache")] = "bf16",
+    engine: Annotated[str | None, typer.Option(help="none, or an inference engine; vllm on GPUs unless given")] = None,
+    train: Annotated[bool, typer.Option("--train", help="one training step of the batch instead of a generation")] = False,
+    search: Annotated[bool, typer.Option("--search", help="best layout of the devices, within the bounds")] = False,
+    objective: Annotated[str, typer.Option(help="what --search makes best: latency, throughput or price")] = "latency",
+    max_latency: Annotated[float | None, typer.Option(help="--search: most seconds in all")] = None,
+    max_price: Annotated[float | None, typer.Option(help="--search: most USD per million tokens")] = None,
+    max_memory_gb: Annotated[float | None, typer.Option(help="--search: most GB (10^9 bytes) on a device")] = None,
+    recompute: Annotated[str, typer.Option(help="--train: none, selective or full recomputation")] = "none",
+    micro_batch: Annotated[int | None, typer.Option(help="--train: sequences of a micro-batch")] = None,
+    interleave: Annotated[int, typer.Option(help="--train: chunks of layers a pipeline stage holds")] = 1,
+    zero: Annotated[int, typer.Option(help="--train: ZeRO stage over the replicas, 0..3")] = 0,
+    grid: Annotated[float | None, typer.Option(help="carbon of the grid, g/kWh, for grams per million tokens")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for report.html and estimate.json")] = None,
+    json: Json = False,
+) -> None:
+    """Latency, energy, memory and price of a model on machines that need not be here."""
+    from systolith_sim.estimate.ask import Ask, answer
+    from systolith_sim.estimate.result import results_json
+
+    with bad_input(OSError):
+        if out is not None and out.exists() and not out.is_dir():
+            raise ValueError(f"out must be a folder, not the file {out}")
+        ask = Ask(
+            model=model, on=tuple(on.split(",")), devices=devices, tp=tp, pp=pp, dp=dp, ep=ep, batch=batch,
+            prompt=prompt, generate=generate, format=format, engine=engine, train=train, search=search,
+            objective=objective, max_latency_s=max_latency, max_price_usd=max_price, max_memory_gb=max_memory_gb,
+            recompute=recompute, micro_batch=micro_batch, interleave=interleave, zero=zero, grid_g_per_kwh=grid,
+        )
+        found = answer(ask)
+    results = [one.result for one in found]
+    if out is not None:
+        from systolith_sim.estimate.page import write_page
+
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "estimate.json").write_text(results_json(results) + "\n", "utf-8")
+        write_page(found, out / "report.html")
+    if json:
+        typer.echo(results_json(results))
+        return
+    from systolith_sim.estimate.table import print_estimates
+
+    print_estimates(found)
+    if out is not None:
+        typer.echo(f"report: {out / 'report.html'}")
+
+
+def advise(
+    model: Model,
+    prompt: Prompt,
+    generate: Generate,
+    rate: Annotated[float, typer.Option(help="requests that arrive per second")],
+    latency: Annotated[float | None, typer.Option(help="most seconds from a request to its last token")] = None,
+    budget: Annotated[float | None, typer.Option(help="most USD per hour for all devices")] = None,
+    json: Json = False,
+) -> None:
+    """Which hardware, how many, in what format: ranked, with reasons."""
+    from systolith_sim.estimate.advise import Demand, advise
+
+    with bad_input(OSError):
+        demand = Demand(
+            prompt=prompt, generate=generate, rate=rate, latency_s=latency, budget_usd_per_hour=budget
+        )
+        found = advise(model, demand)
+    if json:
+        typer.echo(found.model_dump_json(by_alias=True))
+        return
+    from systolith_sim.estimate.table import print_advice
+
+    print_advice(found)

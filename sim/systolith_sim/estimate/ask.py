@@ -1,0 +1,135 @@
+"""What the command asks: names and numbers as typed, checked and turned into estimates, one a device."""
+
+from dataclasses import dataclass
+
+from systolith_sim.devices.device import Device
+from systolith_sim.devices.library import find_device
+from systolith_sim.estimate.engine import default_engine, find_engine
+from systolith_sim.estimate.generate import Estimate, estimate
+from systolith_sim.estimate.models import Model, find_model
+from systolith_sim.estimate.price import carbon_g_per_million
+from systolith_sim.estimate.request import Formats, Request
+from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
+from systolith_sim.estimate.training import estimate_training
+from systolith_sim.parallel.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Options of ``systolith estimate``; see its help."""
+
+    model: str
+    on: tuple[str, ...]
+    devices: int | None = None
+    tp: int | None = None
+    pp: int | None = None
+    dp: int | None = None
+    ep: int | None = None
+    batch: int = 1
+    prompt: int = 512
+    generate: int = 128
+    format: str = "bf16"
+    engine: str | None = None
+    train: bool = False
+    search: bool = False
+    objective: str = "latency"
+    max_latency_s: float | None = None
+    max_price_usd: float | None = None
+    max_memory_gb: float | None = None
+    recompute: str = "none"
+    micro_batch: int | None = None
+    interleave: int = 1
+    zero: int = 0
+    grid_g_per_kwh: float | None = None
+
+
+def answer(ask: Ask) -> list[Estimate]:
+    """One estimate a device, in the order asked.
+
+    Raises
+    ------
+    ValueError
+        In one sentence: names the option or file, what was given and what is allowed.
+    OSError
+        If a file cannot be read.
+    """
+    model = find_model(ask.model)
+    request = Request(
+        batch=ask.batch, prompt=ask.prompt, generate=ask.generate, formats=Formats.parse(ask.format)
+    )
+    if not ask.train:
+        model.check_length(request.length)
+    bounds = Bounds(latency_s=ask.max_latency_s, price_usd=ask.max_price_usd, memory_gb=ask.max_memory_gb)
+    if ask.objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {ask.objective!r}")
+    found = [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
+    return [_with_carbon(one, ask.grid_g_per_kwh) for one in found]
+
+
+def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: Device) -> Estimate:
+    engine = find_engine(ask.engine or default_engine(device))
+
+    def evaluate(layout: Layout) -> Estimate:
+        if ask.train:
+            return estimate_training(ask.model, model, device, request, layout)
+        return estimate(ask.model, model, device, request, layout, engine)
+
+    if ask.search:
+        if ask.devices is None:
+            raise ValueError("devices must be given for a search")
+        return best_layout(evaluate, model, ask.devices, request.batch, bounds, ask.objective, _base(ask))
+    return evaluate(layout_of(ask, model))
+
+
+def _base(ask: Ask) -> Layout:
+    """What of a layout is not a degree."""
+    interleave = ask.interleave
+    return Layout(
+        pp=max(2, interleave) if interleave > 1 else 1,
+        micro_batch=ask.micro_batch,
+        interleave=interleave,
+        schedule="interleaved" if interleave > 1 else "1f1b",
+        zero=ask.zero,
+        recompute=ask.recompute,  # pyright: ignore[reportArgumentType] -- Layout checks it
+        sequence=ask.train,
+    )
+
+
+def layout_of(ask: Ask, model: Model) -> Layout:
+    """The layout asked for; devices without degrees are one tensor parallel group, as far as heads divide.
+
+    Raises
+    ------
+    ValueError
+        If the degrees do not make the devices, or do not split the model.
+    """
+    degrees = {"tp": ask.tp, "pp": ask.pp, "dp": ask.dp}
+    product = 1
+    for degree in degrees.values():
+        product *= degree or 1
+    devices = ask.devices or product
+    if devices < 1:
+        raise ValueError(f"devices must be >= 1, not {devices}")
+    given = {name: degree for name, degree in degrees.items() if degree is not None}
+    if ask.devices is not None and not given:
+        tp = max(size for size in range(1, devices + 1) if devices % size == 0 and model.n_heads % size == 0)
+        given = {"tp": tp, "dp": devices // tp}
+    base = _base(ask)
+    layout = Layout(
+        tp=given.get("tp", 1), pp=given.get("pp", 1), dp=given.get("dp", 1), ep=ask.ep or 1,
+        micro_batch=base.micro_batch, interleave=base.interleave, schedule=base.schedule, zero=base.zero,
+        recompute=base.recompute, sequence=base.sequence and given.get("tp", 1) > 1,
+    )  # fmt: skip
+    if layout.devices != devices:
+        raise ValueError(f"tp x pp x dp must be the {devices} devices, not {layout.tp} x {layout.pp} x {layout.dp}")
+    layout.check(model)
+    return layout
+
+
+def _with_carbon(one: Estimate, grid_g_per_kwh: float | None) -> Estimate:
+    joules = one.result.energy_j_per_token
+    if grid_g_per_kwh is None or joules is None:
+        return one
+    carbon = carbon_g_per_million(joules, grid_g_per_kwh)
+    words = f"{carbon.value:.3g} g CO2 equivalent a million tokens: {carbon.source}"
+    return one.with_provenance(carbon=words)

@@ -1,0 +1,50 @@
+"""Closed loop: a replica that always has the same number of requests in flight, each replaced as it ends.
+
+While a request generates, the prompts of those that enter pass through the same device, one for each of the others
+during its own life. So each of its tokens waits for one step and its share of those prompts.
+"""
+
+from dataclasses import dataclass
+
+from systolith_sim.estimate.replica import Replica
+from systolith_sim.estimate.tally import Tally
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Steady state of one replica."""
+
+    ttft_s: float
+    """One step that is under way, then the prompt; no queue."""
+    tpot_s: float
+    """Mean time between two tokens of a request."""
+    latency_s: float
+    """Request to last token."""
+    requests_per_s: float
+    """Of the replica."""
+    work: Tally
+    """Passes that one request costs: its prompt, and its share of the steps."""
+
+
+def closed_loop(replica: Replica, *, concurrency: int, prompt: int, generate: int) -> ClosedLoop:
+    """``concurrency`` requests of ``prompt`` tokens in flight, each getting ``generate`` tokens.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1.
+    """
+    for name, value in (("concurrency", concurrency), ("prompt", prompt), ("generate", generate)):
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, not {value}")
+    enter = replica.pass_tally(batch=1, tokens=prompt, context=0)
+    step = replica.step_tally(batch=concurrency, context=prompt + generate // 2)
+    tpot_s = step.seconds + (concurrency - 1) * enter.seconds / generate
+    latency_s = enter.seconds + step.seconds + (generate - 1) * tpot_s
+    return ClosedLoop(
+        ttft_s=enter.seconds + step.seconds,
+        tpot_s=tpot_s,
+        latency_s=latency_s,
+        requests_per_s=concurrency / latency_s,
+        work=enter + step * ((generate - 1) / concurrency),
+    )
