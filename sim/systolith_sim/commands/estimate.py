@@ -61,11 +61,11 @@ def estimate(
         found = answer(ask)
     results = [one.result for one in found]
     if out is not None:
-        from systolith_sim.estimate.page import write_page
+        from systolith_sim.estimate.page import write_report
 
         out.mkdir(parents=True, exist_ok=True)
         (out / "estimate.json").write_text(results_json(results) + "\n", "utf-8")
-        write_page(found, out / "report.html")
+        write_report(found, out / "report.html")
     if json:
         typer.echo(results_json(results))
         return

@@ -27,12 +27,10 @@ class Estimate:
 
     result: EstimateResult
     device: Device
-    prefill: Pass
-    """Kernels of the prompt's pass of one device of each stage."""
-    step: Pass
-    """Kernels of the decode step in the middle of the generation."""
+    passes: dict[str, Pass]
+    """Kernels of the passes by name, of one device of each stage: the prompt's, and the step in the middle."""
     tallies: dict[str, Tally]
-    """``prefill`` and ``decode`` of the whole batch."""
+    """Sums over the whole batch by the same names."""
 
     def with_provenance(self, **topics: str) -> "Estimate":
         """The same with more topics in the result's provenance."""
@@ -66,7 +64,8 @@ def estimate(
         sentence = advice(memory, _changes(replica, share))
         result = result.model_copy(update={"provenance": {**result.provenance, "fit": sentence}})
     step = replica.work(batch=share.batch, tokens=1, context=middle)
-    return Estimate(result, device, work, step, {"prefill": prefill, "decode": decode})
+    passes, tallies = {"prefill": work, "decode": step}, {"prefill": prefill, "decode": decode}
+    return Estimate(result, device, passes, tallies)
 
 
 def memory_of(replica: Replica, request: Request) -> Memory:

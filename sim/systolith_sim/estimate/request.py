@@ -1,42 +1,8 @@
 """What is asked: a static batch of prompts, answers of one length, and number formats."""
 
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
 
-from systolith_model.graph import BITS, Format
-
-
-@dataclass(frozen=True)
-class Formats:
-    """Number formats of weights, activations and the key-value cache."""
-
-    weights: Format = "bf16"
-    activations: Format = "bf16"
-    cache: Format = "bf16"
-
-    @classmethod
-    def parse(cls, text: str) -> "Formats":
-        """``W``, ``W/A`` or ``W/A/KV``; one that is not given equals the one before.
-
-        Raises
-        ------
-        ValueError
-            If there are more than three or one is unknown: names it and what is allowed.
-
-        >>> Formats.parse("int4/bf16")
-        Formats(weights='int4', activations='bf16', cache='bf16')
-        """
-        parts = text.split("/")
-        if len(parts) > 3:
-            raise ValueError(f"format must be W, W/A or W/A/KV, not {text!r}")
-        for part in parts:
-            if part not in BITS:
-                raise ValueError(f"format must be made of {', '.join(BITS)}, not {part!r}")
-        given = [cast(Format, part) for part in parts]
-        return cls(*given, *[given[-1]] * (3 - len(given)))
-
-    def __str__(self) -> str:
-        return f"{self.weights}/{self.activations}/{self.cache}"
+from systolith_model.formats import Formats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +21,7 @@ class Request:
     """Tokens of each prompt."""
     generate: int = 128
     """Tokens generated for each; the first comes with the prompt's pass."""
-    formats: Formats = Formats()
+    formats: Formats = field(default_factory=Formats)
     """Number formats."""
 
     def __post_init__(self) -> None:

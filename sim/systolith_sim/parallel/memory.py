@@ -1,10 +1,13 @@
-"""Memory of one device of a layout, inference: weights, key-value cache, activations; what would make it fit."""
+"""Memory of one device of a layout: weights, key-value cache, activations; and what would make it fit."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
-from systolith_model.graph import BITS, Format, Graph
+from systolith_model.architecture import Architecture
+from systolith_model.formats import BITS, Formats
+from systolith_model.graph import Graph
+from systolith_model.parameters import kv_bytes, outer_parameters, weight_bytes
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.units import GB
 
@@ -33,48 +36,59 @@ class Memory:
         return self.total <= self.usable
 
 
-def weights_bytes(graph: Graph, *, pp: int, tied: bool) -> float:
-    """Constants of a pass's graph on the fullest stage of ``pp``: its share of layers and one end of the model.
-
-    ``tied`` says that the embedding's table and the head's matrix are one where both stand on one device.
-    """
-    counts = {name: operation.count for operation in graph for name in operation.inputs}
-    layers = ends = 0.0
-    tables = []
-    for name, count in counts.items():
-        tensor = graph.tensors[name]
-        if not tensor.constant:
-            continue
-        if count > 1 or name.startswith("layer."):
-            layers += tensor.bytes * ceil(count / pp)
-        elif len(tensor.shape) == 2:
-            tables.append(tensor.bytes)
-        else:
-            ends += tensor.bytes
-    if pp > 1 or tied:
-        return layers + ends + max(tables, default=0.0)
-    return layers + ends + sum(tables)
+def own_experts(shard: Architecture, layout: Layout) -> Architecture:
+    """A tensor parallel shard with this device's experts alone, for what is held rather than computed."""
+    experts = shard.experts
+    if experts is None or layout.ep == 1:
+        return shard
+    # Fewer than two experts are one expert of a dense layer's size; the count keeps what they weigh.
+    held = max(2, experts.n_experts // layout.ep)
+    width = ceil(experts.intermediate_size * experts.n_experts / layout.ep / held)
+    own = experts.model_copy(update={"n_experts": held, "top_k": min(experts.top_k, held), "intermediate_size": width})
+    return shard.model_copy(update={"experts": own})
 
 
-def cache_bytes(shard_kv_heads: int, head_dim: int, layers: int, tokens: int, format: Format) -> float:
-    """Keys and values of ``tokens`` tokens in ``layers`` layers on one device."""
-    return 2 * layers * tokens * shard_kv_heads * head_dim * BITS[format] / 8
+def held_weights_bytes(shard: Architecture, layout: Layout, formats: Formats) -> float:
+    """Weights on the fullest stage: its share of the layers, and the larger end of the model (both without stages)."""
+    own = own_experts(shard, layout)
+    outer = outer_parameters(own)
+    size = BITS[formats.residual] / 8
+    total = weight_bytes(own, formats)
+    if layout.pp == 1:
+        return total
+    layers = own.n_layers + own.n_encoder_layers
+    head = outer.embeddings if own.tied_embeddings else outer.head
+    inner = total - outer.total * size
+    return inner * ceil(layers / layout.pp) / layers + (max(outer.embeddings, head) + outer.vectors) * size
+
+
+def held_cache_bytes(
+    shard: Architecture, layout: Layout, *, batch: int, prompt: int, generate: int, formats: Formats
+) -> float:
+    """Keys and values of ``batch`` sequences at their end, on the fullest stage."""
+    if shard.kind == "encoder":
+        return 0.0
+    both = shard.kind == "encoder_decoder"
+    tokens, source = (generate, prompt) if both else (prompt + generate, 0)
+    every = kv_bytes(shard, tokens=tokens, batch=batch, source=source, format=formats.kv)
+    return every * ceil(shard.n_layers / layout.pp) / shard.n_layers
 
 
 def activation_bytes(graph: Graph) -> float:
-    """Largest operation's inputs and outputs beside weights and caches, and the residual stream."""
-    cached = {name for operation in graph if operation.kind == "attention" for name in operation.inputs[1:3]}
-    most = 0.0
+    """Largest operation's inputs and outputs beside weights and caches, and a residual stream beside them."""
+    most = stream = 0.0
     for operation in graph:
-        names = {*operation.inputs, *operation.outputs} - cached
-        most = max(most, sum(graph.tensors[name].bytes for name in names if not graph.tensors[name].constant))
-    stream = graph.tensors.get("residual")
-    return most + (stream.bytes if stream is not None else 0.0)
+        names = {*operation.inputs, *operation.outputs}
+        tensors = [graph.tensors[name] for name in names]
+        most = max(most, sum(tensor.bytes for tensor in tensors if not (tensor.constant or tensor.cache)))
+        if operation.kind == "norm":
+            stream = max(stream, graph.tensors[operation.inputs[0]].bytes)
+    return most + stream
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of a request or layout: how it reads, and the memory after it."""
+    """One change of a request or layout: how it reads, and the memory after it; None where it is impossible."""
 
     words: str
     memory: Callable[[], Memory | None]
@@ -91,7 +105,7 @@ def advice(memory: Memory, changes: Iterable[Change]) -> str:
 
 
 def wider_layouts(layout: Layout, most: int) -> list[Layout]:
-    """The same layout with twice the tensor parallel width, four times, and so on up to ``most`` devices of it."""
+    """The same layout with twice the tensor parallel width, four times, and so on up to ``most`` wide."""
     widths, tp = [], 2 * layout.tp
     while tp <= most:
         widths.append(tp)

@@ -1,6 +1,7 @@
 """The report: one self-contained HTML file, made from RunResults."""
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +13,19 @@ from systolith_sim.units import si
 
 def render(results: RunResults) -> str:
     """The page's HTML; it loads nothing from elsewhere and runs without a network."""
+    return fill(
+        "template.html.j2",
+        {name: draw(results) for name, draw in plots.ALL.items()},
+        results=results,
+        tiles=tiles(results),
+        devices=sorted(results.devices, key=lambda device: device.latency_s.value),
+        how_colors=plots.HOW_COLORS,
+        cut=max(0, len(results.timeline) - plots.MOST_SPANS),
+    )
+
+
+def fill(template: str, figures: Mapping[str, plots.Plot], **context: object) -> str:
+    """A template of this package with plotly, the page's style, and ``figures`` by the id of their place."""
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -20,26 +34,27 @@ def render(results: RunResults) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(si=si, interval=plots.interval, count=_count, percent=_percent)
-    figures = {name: draw(results) for name, draw in plots.ALL.items()}
     # "<" inside a script element could end it early
     data = json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return environment.from_string(_text("template.html.j2")).render(
-        results=results,
-        tiles=tiles(results),
-        devices=sorted(results.devices, key=lambda device: device.latency_s.value),
-        how_colors=plots.HOW_COLORS,
-        cut=max(0, len(results.timeline) - plots.MOST_SPANS),
+    return environment.from_string(_text(template)).render(
+        **context,
         style=Markup(_text("style.css")),
+        draw=Markup(_text("draw.js")),
         figures=Markup(data),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
 
 
+def write_page(html: str, path: Path) -> None:
+    """Write a page, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(html, "utf-8")
+    partial.replace(path)
+
+
 def write_report(results: RunResults, path: Path) -> None:
     """Write ``report.html``, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render(results), "utf-8")
-    partial.replace(path)
+    write_page(render(results), path)
 
 
 def tiles(results: RunResults) -> list[dict[str, str]]:

@@ -1,0 +1,223 @@
+"""The estimate's page: comparison across devices, breakdowns, and rooflines with the kernels on them."""
+
+from pathlib import Path
+
+from systolith_sim.devices.device import Device
+from systolith_sim.estimate.generate import Estimate
+from systolith_sim.estimate.passes import Pass
+from systolith_sim.estimate.result import EstimateResult
+from systolith_sim.report.page import fill, write_page
+from systolith_sim.report.plots import KIND_SYMBOLS, LOG_TICKS, PALETTE, Plot
+from systolith_sim.units import GB, si
+
+MOST_NAMES = 16
+"""Kernels named in a breakdown; the rest are summed."""
+
+
+def write_report(found: list[Estimate], path: Path) -> None:
+    """Write the page of some estimates of one model, whole or not at all."""
+    write_page(render(found), path)
+
+
+def render(found: list[Estimate]) -> str:
+    """The page's HTML; it loads nothing from elsewhere and runs without a network."""
+    first = found[0].result
+    figures: dict[str, Plot] = {
+        "total": _bars(found, "total_s", "seconds"),
+        "energy": _bars(found, "energy_j_per_token", "joules"),
+        "price": _bars(found, "price_usd_per_million_tokens", "USD"),
+        "memory": _memory(found),
+    }
+    for index, one in enumerate(found, start=1):
+        figures[f"breakdown-{index}"] = breakdown(one)
+        figures[f"roofline-{index}"] = roofline(one)
+    what = "training step" if first.ttft_s is None else "static batch"
+    return fill(
+        "estimate.html.j2",
+        figures,
+        title=f"{first.model} on {', '.join(_label(one.result) for one in found)}",
+        lead=f"{what}, {first.format}",
+        rows=[_row(one.result) for one in found],
+        devices=[_label(one.result) for one in found],
+        provenance={_label(one.result): one.result.provenance for one in found},
+        schema=first.schema_id,
+    )
+
+
+def _label(result: EstimateResult) -> str:
+    return f"{result.devices} x {result.device}"
+
+
+def _row(result: EstimateResult) -> dict[str, object]:
+    degrees = {name: size for name, size in result.parallel.model_dump().items() if size > 1}
+    price = result.price_usd_per_million_tokens
+    cells = [
+        _cell(result, "ttft_s", "s"),
+        _cell(result, "tpot_s", "s"),
+        _cell(result, "total_s", "s"),
+        f"{result.tokens_per_s:,.4g}",
+        _cell(result, "energy_j_per_token", "J"),
+        "-" if result.power_w is None else si(result.power_w, "W"),
+        "-" if price is None else f"{price:.3g}",
+        f"{result.memory_bytes.total / GB:.1f} GB",
+    ]
+    return {
+        "device": _label(result),
+        "layout": " ".join(f"{name} {size}" for name, size in degrees.items()) or "one device",
+        "engine": result.engine,
+        "cells": cells,
+        "fits": result.fits,
+        "bound_by": result.bound_by,
+        "note": result.provenance.get("fit", ""),
+    }
+
+
+def _cell(result: EstimateResult, name: str, unit: str) -> str:
+    value = getattr(result, name)
+    if value is None:
+        return "-"
+    ends = result.interval.get(name)
+    return si(value, unit) + (f" [{si(ends[0], unit)} .. {si(ends[1], unit)}]" if ends else "")
+
+
+def _bars(found: list[Estimate], field: str, title: str) -> Plot:
+    """One dot a device with its interval, on a log axis; devices without the figure are left out."""
+    rows = [
+        (one, float(value), one.result.interval.get(field, (value, value)))
+        for one in found
+        if (value := getattr(one.result, field)) is not None
+    ]
+    trace: Plot = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [value for _, value, _ in rows],
+        "y": [_label(one.result) for one, _, _ in rows],
+        "marker": {"size": 12, "color": PALETTE[0], "symbol": [KIND_SYMBOLS[one.device.kind] for one, _, _ in rows]},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [ends[1] - value for _, value, ends in rows],
+            "arrayminus": [value - ends[0] for _, value, ends in rows],
+        },
+        "hovertemplate": "%{y}: %{x:.4g} " + title + "<extra></extra>",
+    }
+    axis = {"type": "log", "title": {"text": title}, **LOG_TICKS}
+    return _plot([trace], 110 + 46 * max(2, len(rows)), xaxis=axis, yaxis={"automargin": True})
+
+
+def _memory(found: list[Estimate]) -> Plot:
+    labels = [_label(one.result) for one in found]
+    traces: list[Plot] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": part,
+            "y": labels,
+            "x": [getattr(one.result.memory_bytes, part) / GB for one in found],
+            "marker": {"color": PALETTE[index]},
+        }
+        for index, part in enumerate(("weights", "kv", "activations"))
+    ]
+    size: Plot = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "of the device",
+        "y": labels,
+        "x": [one.device.main_memory.size_bytes.value / GB for one in found],
+        "marker": {"symbol": "line-ns-open", "size": 18, "color": PALETTE[4], "line": {"width": 3}},
+    }
+    return _plot(
+        [*traces, size], 130 + 46 * max(2, len(found)), barmode="stack", xaxis={"title": {"text": "GB"}},
+        yaxis={"automargin": True}, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )  # fmt: skip
+
+
+def breakdown(one: Estimate) -> Plot:
+    """Seconds of the kernels of each pass by name, longest first."""
+    traces = []
+    for index, (name, work) in enumerate(one.passes.items()):
+        seconds: dict[str, float] = {}
+        for kernel in work.kernels:
+            label = kernel.operation.name.removeprefix("layer.")
+            seconds[label] = seconds.get(label, 0.0) + kernel.count * kernel.time.seconds
+        ranked = sorted(seconds.items(), key=lambda item: -item[1])
+        shown = dict(ranked[:MOST_NAMES])
+        if rest := sum(value for _, value in ranked[MOST_NAMES:]):
+            shown["others"] = rest
+        traces.append(
+            {
+                "type": "bar",
+                "name": name,
+                "x": list(shown),
+                "y": [value / work.seconds for value in shown.values()],
+                "marker": {"color": PALETTE[index]},
+                "text": [si(value, "s") for value in shown.values()],
+                "hovertemplate": "%{x}: %{text}, %{y:.1%} of the kernels<extra>" + name + "</extra>",
+            }
+        )
+    axis = {"title": {"text": "share of the kernels' time"}, "tickformat": ".0%", "automargin": True}
+    return _plot(
+        traces, 380, barmode="group", yaxis=axis, xaxis={"tickangle": -35, "automargin": True},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )  # fmt: skip
+
+
+def roofline(one: Estimate) -> Plot:
+    """Operations a byte against operations a second: the device's lines, and one mark a kernel."""
+    traces = [_kernels(name, work, index) for index, (name, work) in enumerate(one.passes.items())]
+    xs = [x for trace in traces for x in trace["x"]] or [1.0]  # pyright: ignore[reportGeneralTypeIssues]
+    lines = _lines(one.device, min(*xs, 1.0), max(*xs, 1000.0), _formats(one))
+    return _plot(
+        [*lines, *traces], 430,
+        xaxis={"type": "log", "title": {"text": "operations a byte"}, **LOG_TICKS},
+        yaxis={"type": "log", "title": {"text": "operations a second"}, "automargin": True, **LOG_TICKS},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )  # fmt: skip
+
+
+def _formats(one: Estimate) -> list[str]:
+    kernels = [kernel for work in one.passes.values() for kernel in work.kernels]
+    return list(dict.fromkeys(kernel.time.format for kernel in kernels))
+
+
+def _kernels(name: str, work: Pass, index: int) -> Plot:
+    kernels = [kernel for kernel in work.kernels if kernel.time.flops and kernel.time.bytes]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [kernel.time.flops / kernel.time.bytes for kernel in kernels],
+        "y": [kernel.time.flops / kernel.time.seconds for kernel in kernels],
+        "text": [
+            f"{kernel.operation.name}: {si(kernel.time.seconds, 's')}, {kernel.time.bound_by} bound"
+            for kernel in kernels
+        ],
+        "hovertemplate": "%{text}<extra>" + name + "</extra>",
+        "marker": {"size": 10, "color": PALETTE[index]},
+    }
+
+
+def _lines(device: Device, low: float, high: float, formats: list[str]) -> list[Plot]:
+    bandwidth = device.main_memory.bandwidth_bytes_per_s.value
+    lines = []
+    for index, format in enumerate(formats):
+        peak = device.peak_ops_per_s[format].value  # pyright: ignore[reportArgumentType] -- it was computed in
+        ridge = peak / bandwidth
+        xs = [low, ridge, max(high, 2 * ridge)]
+        lines.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{format}: {si(bandwidth, 'B/s')}, {si(peak, 'op/s')}",
+                "x": xs,
+                "y": [min(x * bandwidth, peak) for x in xs],
+                "line": {"color": PALETTE[(index + 2) % len(PALETTE)], "width": 2},
+                "hoverinfo": "name",
+            }
+        )
+    return lines
+
+
+def _plot(traces: list[Plot], height: int, **layout: object) -> Plot:
+    base: Plot = {"height": height, "margin": {"l": 10, "r": 20, "t": 30, "b": 50}, "hovermode": "closest"}
+    return {"data": traces, "layout": {**base, **layout}}
