@@ -11,6 +11,7 @@ from math import ceil
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import device_names, find_device
 from systolith_sim.estimate.closed_loop import ClosedLoop, closed_loop
@@ -19,7 +20,7 @@ from systolith_sim.estimate.generate import memory_of
 from systolith_sim.estimate.models import Model, find_model
 from systolith_sim.estimate.price import MILLION, SECONDS_PER_HOUR, price_of
 from systolith_sim.estimate.replica import Replica
-from systolith_sim.estimate.request import Formats, Request
+from systolith_sim.estimate.request import Request
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.units import si
 
@@ -117,7 +118,7 @@ def advise(name: str, demand: Demand) -> Advice:
         If nothing keeps the demand: one sentence that says what would have to change.
     """
     model = find_model(name)
-    model.check_length(demand.prompt + demand.generate)
+    model.check(demand.prompt, demand.generate)
     tried = [option for device in _machines() for option in _options(model, device, demand)]
     if not tried:
         raise ValueError(f"model {name!r} fits on no listed machine, nor on {WIDTHS[-1]} of one together")

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.engine import default_engine, find_engine
 from systolith_sim.estimate.generate import Estimate, estimate
 from systolith_sim.estimate.models import Model, find_model
 from systolith_sim.estimate.price import carbon_g_per_million
-from systolith_sim.estimate.request import Formats, Request
+from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
 from systolith_sim.estimate.training import estimate_training
 from systolith_sim.parallel.layout import Layout
@@ -57,8 +58,6 @@ def answer(ask: Ask) -> list[Estimate]:
     request = Request(
         batch=ask.batch, prompt=ask.prompt, generate=ask.generate, formats=Formats.parse(ask.format)
     )
-    if not ask.train:
-        model.check_length(request.length)
     bounds = Bounds(latency_s=ask.max_latency_s, price_usd=ask.max_price_usd, memory_gb=ask.max_memory_gb)
     if ask.objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {ask.objective!r}")

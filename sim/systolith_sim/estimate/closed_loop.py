@@ -37,8 +37,8 @@ def closed_loop(replica: Replica, *, concurrency: int, prompt: int, generate: in
     for name, value in (("concurrency", concurrency), ("prompt", prompt), ("generate", generate)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, not {value}")
-    enter = replica.pass_tally(batch=1, tokens=prompt, context=0)
-    step = replica.step_tally(batch=concurrency, context=prompt + generate // 2)
+    enter = replica.prefill_tally(batch=1, prompt=prompt)
+    step = replica.step_tally(batch=concurrency, prompt=prompt, done=1 + generate // 2)
     tpot_s = step.seconds + (concurrency - 1) * enter.seconds / generate
     latency_s = enter.seconds + step.seconds + (generate - 1) * tpot_s
     return ClosedLoop(

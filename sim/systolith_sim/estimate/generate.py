@@ -1,7 +1,9 @@
 """Estimate of a static batch: time to first token, time per token, energy, price and memory on one kind of device."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
 from systolith_sim.estimate.engine import Engine
@@ -9,11 +11,19 @@ from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Pass
 from systolith_sim.estimate.price import price_of, price_per_million
 from systolith_sim.estimate.replica import Replica
-from systolith_sim.estimate.request import Formats, Request
+from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.result import EstimateResult, MemoryBytes, Parallel
 from systolith_sim.estimate.tally import Tally, lacking_energy
 from systolith_sim.parallel.layout import Layout
-from systolith_sim.parallel.memory import Change, Memory, activation_bytes, advice, cache_bytes, weights_bytes, wider_layouts
+from systolith_sim.parallel.memory import (
+    Change,
+    Memory,
+    activation_bytes,
+    advice,
+    held_cache_bytes,
+    held_weights_bytes,
+    wider_layouts,
+)
 
 WIDEST = 64
 """Widest tensor parallel group that the advice on memory tries."""
@@ -48,65 +58,61 @@ def estimate(
     ValueError
         If the layout cannot split the model, or the device cannot compute a format.
     """
+    layout.check(model)
+    model.check(request.prompt, request.generate)
     share = replace(request, batch=-(-request.batch // layout.dp))
     replica = Replica(device, model, layout, engine, request.formats)
-    prefill = replica.pass_tally(batch=share.batch, tokens=share.prompt, context=0)
-    steps = share.generate - 1
-    decode = Tally.zero()
+    steps = share.generate - 1 if model.generates else 0
+    tallies = {"prefill": replica.prefill_tally(batch=share.batch, prompt=share.prompt)}
+    passes = {"prefill": replica.work(batch=share.batch, prompt=share.prompt)}
     if steps:
-        decode = replica.steps_tally(batch=share.batch, first=share.prompt, last=share.prompt + steps - 1)
+        tallies["decode"] = replica.steps_tally(batch=share.batch, prompt=share.prompt, steps=steps)
+        passes["decode"] = replica.work(batch=share.batch, prompt=share.prompt, done=1 + steps // 2)
     memory = memory_of(replica, share)
-    middle = share.prompt + steps // 2
-    work = replica.work(batch=share.batch, tokens=share.prompt, context=0)
-    lacking = lacking_energy(device, work)
-    result = _result(name, device, request, layout, engine, prefill, decode, memory, lacking)
-    if not memory.fits:
-        sentence = advice(memory, _changes(replica, share))
-        result = result.model_copy(update={"provenance": {**result.provenance, "fit": sentence}})
-    step = replica.work(batch=share.batch, tokens=1, context=middle)
-    passes, tallies = {"prefill": work, "decode": step}, {"prefill": prefill, "decode": decode}
-    return Estimate(result, device, passes, tallies)
+    lacking = lacking_energy(device, passes["prefill"])
+    tokens = request.batch * (request.generate if model.generates else request.prompt)
+    shown = _Shown(name, device, request, layout, engine, steps, tokens, lacking)
+    one = Estimate(_result(shown, tallies, memory), device, passes, tallies)
+    return one if memory.fits else one.with_provenance(fit=advice(memory, _changes(replica, share)))
 
 
 def memory_of(replica: Replica, request: Request) -> Memory:
     """Memory of the fullest device while ``request`` (one replica's share) runs."""
-    layout, model = replica.layout, replica.shard.config
-    graph = replica.graph(batch=request.batch, tokens=request.prompt, context=0)
-    layers = -(-model.n_layers // layout.pp)
-    usable = replica.engine.memory_share.value * replica.device.main_memory.size_bytes.value
+    layout, shape, formats = replica.layout, replica.shard.shape, request.formats
+    graph = replica.graph(batch=request.batch, prompt=request.prompt)
+    generate = request.generate if replica.model.generates else 0
     return Memory(
-        weights=weights_bytes(graph, pp=layout.pp, tied=model.tied_embeddings),
-        kv=cache_bytes(
-            model.n_kv_heads, model.head_dim, layers, request.batch * request.length, request.formats.cache
+        weights=held_weights_bytes(shape, layout, formats),
+        kv=held_cache_bytes(
+            shape, layout, batch=request.batch, prompt=request.prompt, generate=generate, formats=formats
         ),
         activations=activation_bytes(graph),
-        usable=usable,
+        usable=replica.engine.memory_share.value * replica.device.main_memory.size_bytes.value,
     )
 
 
-def _changes(replica: Replica, request: Request) -> list[Change]:
-    """Changes that save memory, the smallest first: a smaller batch, narrower weights, more devices."""
-
-    def with_batch() -> Memory | None:
-        return memory_of(replica, replace(request, batch=_largest_batch(replica, request)))
-
-    def with_weights(format: str) -> Memory:
-        formats = Formats.parse(f"{format}/{request.formats.activations}/{request.formats.cache}")
-        return memory_of(replace(replica, formats=formats), replace(request, formats=formats))
-
-    def with_layout(layout: Layout) -> Memory | None:
-        try:
-            return memory_of(replace(replica, layout=layout), request)
-        except ValueError:
-            return None
-
-    changes = []
+def _changes(replica: Replica, request: Request) -> Iterator[Change]:
+    """Changes that save memory, the smallest first: a smaller batch, more devices, narrower weights."""
     fitting = _largest_batch(replica, request)
     if fitting:
-        changes.append(Change(f"a batch of {fitting} instead of {request.batch}", with_batch))
-    changes += [Change(f"tp {layout.tp}", lambda layout=layout: with_layout(layout)) for layout in wider_layouts(replica.layout, WIDEST)]
-    changes += [Change(f"weights in {format}", lambda format=format: with_weights(format)) for format in NARROWER]
-    return changes
+        words = f"a batch of {fitting} instead of {request.batch} a replica"
+        yield Change(words, lambda: memory_of(replica, replace(request, batch=fitting)))
+    for layout in wider_layouts(replica.layout, WIDEST):
+        yield Change(f"tp {layout.tp}", lambda layout=layout: _with_layout(replica, request, layout))
+    for format in NARROWER:
+        narrow = Formats.parse(f"{format}/{request.formats.activation}/{request.formats.kv}")
+        changed = replace(request, formats=narrow)
+        yield Change(
+            f"weights in {format}",
+            lambda changed=changed: memory_of(replace(replica, formats=changed.formats), changed),
+        )
+
+
+def _with_layout(replica: Replica, request: Request, layout: Layout) -> Memory | None:
+    try:
+        return memory_of(replace(replica, layout=layout), request)
+    except ValueError:
+        return None
 
 
 def _largest_batch(replica: Replica, request: Request) -> int:
@@ -121,49 +127,54 @@ def _largest_batch(replica: Replica, request: Request) -> int:
     return low
 
 
-def _result(
-    name: str,
-    device: Device,
-    request: Request,
-    layout: Layout,
-    engine: Engine,
-    prefill: Tally,
-    decode: Tally,
-    memory: Memory,
-    lacking: str,
-) -> EstimateResult:
-    steps, tokens = request.generate - 1, request.batch * request.generate
+@dataclass(frozen=True)
+class _Shown:
+    """What a result repeats of the question, and how many tokens its rates count."""
+
+    name: str
+    device: Device
+    request: Request
+    layout: Layout
+    engine: Engine
+    steps: int
+    tokens: int
+    lacking: str
+
+
+def _result(shown: _Shown, tallies: dict[str, Tally], memory: Memory) -> EstimateResult:
+    device, layout, engine, tokens = shown.device, shown.layout, shown.engine, shown.tokens
+    prefill, decode = tallies["prefill"], tallies.get("decode", Tally.zero())
     whole = prefill + decode
     low, high = _with_engine(whole, engine)
     rates = (tokens / high, tokens / low)
     figures: dict[str, float | None] = {
         "ttft_s": prefill.seconds,
-        "tpot_s": decode.seconds / steps if steps else None,
+        "tpot_s": decode.seconds / shown.steps if shown.steps else None,
         "total_s": whole.seconds,
         "tokens_per_s": tokens / whole.seconds,
     }
     interval = {"ttft_s": _with_engine(prefill, engine), "total_s": (low, high), "tokens_per_s": rates}
-    if steps:
+    if shown.steps:
         ends = _with_engine(decode, engine)
-        interval["tpot_s"] = (ends[0] / steps, ends[1] / steps)
-    interval |= _energy(figures, whole, tokens, layout, lacking)
+        interval["tpot_s"] = (ends[0] / shown.steps, ends[1] / shown.steps)
+    interval |= _energy(figures, whole, tokens, layout, shown.lacking)
     price = price_of(device)
     priced = price_per_million(price, layout.devices, tokens / whole.seconds, rates)
     if priced:
         interval["price_usd_per_million_tokens"] = (priced[0], priced[2])
     return EstimateResult(
-        model=name,
+        model=shown.name,
         device=device.id,
         devices=layout.devices,
         parallel=Parallel(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep),
-        format=str(request.formats),
+        format=str(shown.request.formats),
         engine=engine.id,
         price_usd_per_million_tokens=priced[1] if priced else None,
         memory_bytes=memory_bytes(memory),
         fits=memory.fits,
         bound_by=whole.bound_by,
         interval=interval,
-        provenance=_provenance(device, engine, lacking, price.source),
+        provenance=_provenance(device, engine, shown.lacking, price.source),
         **figures,
     )
 
