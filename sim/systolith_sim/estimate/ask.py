@@ -9,6 +9,7 @@ from systolith_sim.estimate.engine import default_engine, find_engine
 from systolith_sim.estimate.generate import Estimate, estimate
 from systolith_sim.estimate.models import Model, find_model
 from systolith_sim.estimate.price import carbon_g_per_million
+from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
 from systolith_sim.estimate.training import estimate_training
@@ -66,11 +67,10 @@ def answer(ask: Ask) -> list[Estimate]:
 
 
 def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: Device) -> Estimate:
-    engine = find_engine(ask.engine or default_engine(device))
-
     def evaluate(layout: Layout) -> Estimate:
         if ask.train:
-            return estimate_training(ask.model, model, device, request, layout)
+            return estimate_training(ask.model, model, device, request, layout, find_recipe(ask.engine))
+        engine = find_engine(ask.engine or default_engine(device))
         return estimate(ask.model, model, device, request, layout, engine)
 
     if ask.search:

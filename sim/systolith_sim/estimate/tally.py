@@ -10,7 +10,7 @@ from systolith_sim.energy.device_energy import missing_power, operation_energy
 from systolith_sim.estimate.passes import Pass
 
 OPERATORS = ("matmul", "attention", "streaming")
-BOUNDS = ("launch", "memory", "compute", "link", "engine")
+BOUNDS = ("launch", "memory", "compute", "link", "engine", "bubble")
 LINK_SPREAD = 1.5
 """Factor below and above of message times. Declared, not scored: see the collectives' own table."""
 
@@ -19,8 +19,8 @@ LOW = slice(3, 6)
 HIGH = slice(6, 9)
 LINK_S = 9
 JOULES = slice(10, 13)
-BOUND = slice(13, 18)
-SIZE = 18
+BOUND = slice(13, 19)
+SIZE = 19
 
 Vector = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def tally_of(device: Device, work: Pass) -> Tally:
 
 
 def waiting(seconds: float, cause: str, power_w: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tally:
-    """Time without kernels, for ``link`` or ``engine``, at a static power (low, value, high); may be negative."""
+    """Time without kernels, for ``link``, ``engine`` or ``bubble``, at a static power (low, value, high); may be negative."""
     values = np.zeros(SIZE)
     values[SECONDS] = seconds
     values[LINK_S] = seconds if cause == "link" else 0.0

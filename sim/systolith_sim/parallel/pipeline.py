@@ -117,19 +117,18 @@ def play_pipeline(
     if not len(times.forward_s) == len(times.backward_s) == parts:
         raise ValueError(f"forward_s and backward_s must hold {parts} parts, not {len(times.forward_s)}")
     env, spans = simpy.Environment(), list[Span]()
-    done: dict[tuple[bool, int, int], simpy.Event] = {}
-
-    def finished(backward: bool, micro: int, part: int) -> simpy.Event:
-        return done.setdefault((backward, micro, part), env.event())
+    done_s: dict[tuple[bool, int, int], float] = {}
+    awaited: dict[tuple[bool, int, int], simpy.Event] = {}
 
     def stage_process(stage: int, tasks: Sequence[Task]) -> ProcessGenerator:
         for task in tasks:
             part = task.chunk * stages + stage
-            previous = _needed(task, part, parts)
-            if previous is not None:
-                yield finished(*previous)
-                arrival = times.send_s if previous[2] != part and stages > 1 else 0.0
-                ready_s = done_at[previous] + arrival
+            before = _needed(task, part, parts)
+            if before is not None:
+                if before not in done_s:
+                    awaited[before] = env.event()
+                    yield awaited[before]
+                ready_s = done_s[before] + (times.send_s if before[2] != part and stages > 1 else 0.0)
                 if ready_s > env.now:
                     yield env.timeout(ready_s - env.now)
             seconds = (times.backward_s if task.backward else times.forward_s)[part]
@@ -137,16 +136,14 @@ def play_pipeline(
                 name = f"{'backward' if task.backward else 'forward'} {task.micro}"
                 spans.append(Span(track=f"stage {stage}", name=name, start_s=env.now, duration_s=seconds))
             yield env.timeout(seconds)
-            done_at[task.backward, task.micro, part] = float(env.now)
-            finished(task.backward, task.micro, part).succeed()
+            finished = task.backward, task.micro, part
+            done_s[finished] = float(env.now)
+            if finished in awaited:
+                awaited.pop(finished).succeed()
 
-    done_at: dict[tuple[bool, int, int], float] = {}
     for stage in range(stages):
-        env.process(
-            stage_process(
-                stage, order(schedule, stages=stages, stage=stage, micros=micros, interleave=interleave)
-            )
-        )
+        tasks = order(schedule, stages=stages, stage=stage, micros=micros, interleave=interleave)
+        env.process(stage_process(stage, tasks))
     env.run()
     return PlayedPipeline(float(env.now), tuple(spans))
 

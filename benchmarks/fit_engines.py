@@ -1,0 +1,229 @@
+"""Fit and score the engines' constants on static batches of Llama-like models on A100 40 GB, a model left out.
+
+    python benchmarks/fit_engines.py --data DIR            print constants and errors
+    python benchmarks/fit_engines.py --data DIR --write    and put them into the engines' files
+
+Rows: Argonne's LLM-Inference-Bench (argonne-lcf/LLM-Inference-Bench@4211f5d, BSD-3), input and output of equal
+length, batches that fit (weights + batch x 2 x length x KV bytes below 36.5 GB a device: larger ones ran in waves).
+Three numbers an engine: the share of kernel launches that is not hidden, time a sequence and step, and time a step
+of a tensor parallel group. Least absolute relative deviations; the kernels' own parameters are not touched.
+"""
+
+import argparse
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith_model.formats import Formats
+from systolith_model.parameters import kv_bytes, weight_bytes
+from systolith_sim.devices.library import find_device
+from systolith_sim.estimate.closed_loop import closed_loop
+from systolith_sim.estimate.engine import find_engine
+from systolith_sim.estimate.models import Model, find_model
+from systolith_sim.estimate.replica import Replica
+from systolith_sim.parallel.layout import Layout
+
+FOLDER = "argonne-llm-inference-bench"
+ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "tensorrt-llm"}
+MODELS = {
+    "meta-llama/Llama-2-7b-hf": "llama-2-7b",
+    "meta-llama/Meta-Llama-3-8B": "llama-3-8b",
+    "mistralai/Mistral-7B-v0.1": "mistral-7b-v0.1",
+    "Qwen/Qwen2-7B": "qwen2.5-7b",  # the same shape
+    "meta-llama/Llama-2-70b-hf": "llama-2-70b",
+    "meta-llama/Meta-Llama-3-70B": "llama-3-70b",
+    "mistralai/Mixtral-8x7B-v0.1": "mixtral-8x7b",
+}
+TENSOR_PARALLEL = ("Tensor Parallelism", "TP")
+USABLE_BYTES = 36.5e9
+BAD = {("tensorrt-llm", "llama-2-7b", 1, 128, 16, 3.432)}
+"""Rows that the same table contradicts: 1.81 s elsewhere."""
+ALIKE = {("tensorrt-llm", "mixtral-8x7b")}
+"""Tables whose batches reach no more experts than one sequence does: batch 16 takes 1.3 times batch 1, where even
+routing over 8 experts would read four times the weights; presumably one prompt, repeated. Not scored."""
+LATEST, LATEST_SAMPLE = "tensorrt-llm-1.0", "aiconfigurator/e2e_serving_silicon_sample.csv"
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured configuration, and what the kernels alone say of it."""
+
+    engine: str
+    model: str
+    devices: int
+    length: int
+    batch: int
+    measured_s: float
+    kernels_s: float
+    """Kernels and messages without any launch."""
+    features: tuple[float, float, float]
+    """Seconds of launches, sequences times steps, steps of a group: what the constants multiply."""
+
+
+def measured(data: Path) -> dict[tuple[str, str, int, int, int], float]:
+    """Median latency by (engine, model, devices, length, batch); tensor parallel configurations alone."""
+    found = defaultdict(list)
+    for name, kinds in (("all_results.csv", None), ("tp_ep_pp.csv", TENSOR_PARALLEL)):
+        with (data / FOLDER / name).open() as file:
+            for row in csv.DictReader(file):
+                engine, model = ENGINES.get(row["Framework"]), MODELS.get(row["Model"])
+                if engine is None or model is None or (kinds and row["Parallelism Type"] not in kinds):
+                    continue
+                sizes = tuple(int(row[key]) for key in ("Num of Hardware", "Input Output Length", "Batch Size"))
+                if (engine, model) in ALIKE:
+                    continue
+                latency = float(row["Latency"])
+                if (engine, model, *sizes, round(latency, 3)) not in BAD:
+                    found[engine, model, *sizes].append(latency)
+    return {key: float(np.median(values)) for key, values in found.items()}
+
+
+def fits(model: Model, devices: int, length: int, batch: int) -> bool:
+    """Whether a batch ran at once."""
+    formats = Formats.parse("fp16")
+    cache = kv_bytes(model.shape, tokens=2 * length, batch=batch, format="fp16")
+    return (weight_bytes(model.shape, formats) + cache) / devices < USABLE_BYTES
+
+
+def predicted(data: Path) -> list[Row]:
+    """Rows that fit, with the kernels' share of each."""
+    device, models = find_device("a100-40"), {name: find_model(name) for name in MODELS.values()}
+    replicas: dict[tuple[str, int], Replica] = {}
+    rows = []
+    for (engine, name, devices, length, batch), seconds in sorted(measured(data).items()):
+        model = models[name]
+        if not fits(model, devices, length, batch):
+            continue
+        bare = find_engine("none").model_copy(update={"splits_ungrouped": find_engine(engine).splits_ungrouped})
+        key = name, devices
+        if key not in replicas:
+            replicas[key] = Replica(device, model, Layout(tp=devices), bare, Formats.parse("fp16"))
+        rows.append(_row(replicas[key], engine, name, devices, length, batch, seconds))
+    return rows
+
+
+def _row(
+    replica: Replica, engine: str, name: str, devices: int, length: int, batch: int, seconds: float
+) -> Row:
+    steps = length - 1
+    whole = replica.prefill_tally(batch=batch, prompt=length)
+    whole = whole + replica.steps_tally(batch=batch, prompt=length, steps=steps)
+    launch_s = replica.work(batch=batch, prompt=length).launch_s
+    launch_s += steps * replica.work(batch=batch, prompt=length, done=max(1, steps // 2)).launch_s
+    features = (launch_s, float(length * batch), float(length * (devices > 1)))
+    return Row(engine, name, devices, length, batch, seconds, whole.seconds - launch_s, features)
+
+
+def fit(rows: Sequence[Row]) -> Array:
+    """The three constants, least absolute relative deviations by reweighting; none below 0."""
+    measured_s = np.array([row.measured_s for row in rows])
+    matrix = np.array([row.features for row in rows]) / measured_s[:, None]
+    target = (measured_s - [row.kernels_s for row in rows]) / measured_s
+    used = np.array([column.any() for column in matrix.T])
+    constants = np.zeros(3)
+    weights = np.ones(len(rows))
+    for _ in range(60):
+        free = np.linalg.lstsq(matrix[:, used] * weights[:, None], target * weights, rcond=None)[0]
+        constants[used] = np.maximum(free, 0.0)
+        weights = 1 / np.sqrt(np.maximum(abs(target - matrix @ constants), 0.01))
+    return constants
+
+
+def ratios(rows: Iterable[Row], constants: Array) -> Array:
+    """Predicted over measured."""
+    return np.array([(row.kernels_s + np.dot(row.features, constants)) / row.measured_s for row in rows])
+
+
+def left_out(rows: Sequence[Row]) -> dict[tuple[str, int], Array]:
+    """Predicted over measured by (model, devices), the constants fitted without the model."""
+    found = {}
+    for name in sorted({row.model for row in rows}):
+        constants = fit([row for row in rows if row.model != name])
+        for devices in sorted({row.devices for row in rows if row.model == name}):
+            own = [row for row in rows if row.model == name and row.devices == devices]
+            found[name, devices] = ratios(own, constants)
+    return found
+
+
+def report(engine: str, rows: Sequence[Row]) -> tuple[Array, Array]:
+    """Print an engine's scores; gives its constants and all ratios with the model left out."""
+    found, constants = left_out(rows), fit(rows)
+    print(f"\n{engine}: launch share {constants[0]:.3f}, {constants[1] * 1e6:.1f} us a sequence, "
+          f"{constants[2] * 1e3:.2f} ms a step of a group")  # fmt: skip
+    for devices in sorted({row.devices for row in rows}):
+        parts = {name: values for (name, count), values in found.items() if count == devices}
+        every = np.concatenate(list(parts.values()))
+        each = ", ".join(f"{name} {_mape(values):.1%}" for name, values in parts.items())
+        print(f"  TP {devices}: {_mape(every):.1%}, bias {np.median(every) - 1:+.1%}, {len(every)} rows ({each})")
+    return constants, np.concatenate(list(found.values()))
+
+
+def _mape(values: Array) -> float:
+    return float(np.mean(np.abs(values - 1)))
+
+
+def silicon(data: Path) -> Array:
+    """Predicted over measured time per token of Llama-3.1-8B under TensorRT-LLM 1.0 on H100, by tensor width."""
+    device, model, engine = find_device("h100-sxm"), find_model("llama-3.1-8b"), find_engine(LATEST)
+    found = defaultdict(list)
+    replicas = {width: Replica(device, model, Layout(tp=width), engine, Formats()) for width in (1, 2, 4, 8)}
+    with (data / LATEST_SAMPLE).open() as file:
+        for row in csv.DictReader(file):
+            width, flight = int(float(row["tp_size"])), int(float(row["batch_size"]))
+            loop = closed_loop(
+                replicas[width], concurrency=flight, prompt=int(row["isl"]), generate=int(row["osl"])
+            )
+            found[width].append(loop.tpot_s / (float(row["silicon_tpot_ms"]) * 1e-3))
+    print(f"\n{LATEST}, closed loop on H100, nothing fitted")
+    for width, values in found.items():
+        print(f"  TP {width}: {_mape(np.array(values)):.1%}, {len(values)} rows")
+    return np.array(found[1])
+
+
+def write(engine: str, constants: Sequence[float] | None, every: Array) -> None:
+    """Constants and scored error into the engine's file."""
+    path = Path(str(resources.files("systolith_sim.estimate") / "engines" / f"{engine}.toml"))
+    text = path.read_text("utf-8").partition("[[errors]]")[0].rstrip() + "\n"
+    if constants is not None:
+        for name, value in zip(("launch_share", "sequence_s", "group_step_s"), constants, strict=True):
+            text = re.sub(rf"^{name} = {{ value = [^,]+", f"{name} = {{ value = {value:.4g}", text, flags=re.M)
+    low, high = np.quantile(1 / every, (0.05, 0.95))
+    text += f"""
+[[errors]]
+low = {min(low, 1.0):.3f}
+high = {max(high, 1.0):.3f}
+mape = {_mape(every):.4f}
+rows = {len(every)}
+source = "scored"
+"""
+    path.write_text(text, "utf-8")
+
+
+def main() -> None:
+    """Fit, score, print, and with ``--write`` update the engines' files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
+    parser.add_argument("--write", action="store_true", help="update the engines' files")
+    chosen = parser.parse_args()
+    rows = predicted(chosen.data)
+    for engine in ENGINES.values():
+        constants, every = report(engine, [row for row in rows if row.engine == engine])
+        if chosen.write:
+            write(engine, constants.tolist(), every)
+    every = silicon(chosen.data)
+    if chosen.write:
+        write(LATEST, None, every)
+
+
+if __name__ == "__main__":
+    main()
