@@ -123,18 +123,26 @@ def _row(
 
 
 def fit(rows: Sequence[Row]) -> Array:
-    """The three constants, least absolute relative deviations by reweighting; none below 0."""
+    """The three constants, least absolute relative deviations."""
     measured_s = np.array([row.measured_s for row in rows])
     matrix = np.array([row.features for row in rows]) / measured_s[:, None]
-    target = (measured_s - [row.kernels_s for row in rows]) / measured_s
-    used = np.array([column.any() for column in matrix.T])
-    constants = np.zeros(3)
-    weights = np.ones(len(rows))
-    for _ in range(60):
+    return reweighted(matrix, (measured_s - [row.kernels_s for row in rows]) / measured_s)
+
+
+def reweighted(matrix: Array, target: Array) -> Array:
+    """Constants c >= 0 with the least sum of abs(matrix c - target), by reweighting; a negative one becomes 0."""
+    scale = np.abs(matrix).max(0)
+    used, matrix = scale > 0, matrix / np.where(scale > 0, scale, 1.0)
+    constants, weights = np.zeros(matrix.shape[1]), np.ones(len(target))
+    for _ in range(80):
         free = np.linalg.lstsq(matrix[:, used] * weights[:, None], target * weights, rcond=None)[0]
-        constants[used] = np.maximum(free, 0.0)
+        if (free < 0).any():
+            used[np.flatnonzero(used)[np.argmin(free)]] = False
+            constants[:], weights[:] = 0.0, 1.0
+            continue
+        constants[used] = free
         weights = 1 / np.sqrt(np.maximum(abs(target - matrix @ constants), 0.01))
-    return constants
+    return constants / np.where(scale > 0, scale, 1.0)
 
 
 def ratios(rows: Iterable[Row], constants: Array) -> Array:
@@ -161,12 +169,13 @@ def report(engine: str, rows: Sequence[Row]) -> tuple[Array, Array]:
     for devices in sorted({row.devices for row in rows}):
         parts = {name: values for (name, count), values in found.items() if count == devices}
         every = np.concatenate(list(parts.values()))
-        each = ", ".join(f"{name} {_mape(values):.1%}" for name, values in parts.items())
-        print(f"  TP {devices}: {_mape(every):.1%}, bias {np.median(every) - 1:+.1%}, {len(every)} rows ({each})")
+        each = ", ".join(f"{name} {mape(values):.1%}" for name, values in parts.items())
+        print(f"  TP {devices}: {mape(every):.1%}, bias {np.median(every) - 1:+.1%}, {len(every)} rows ({each})")
     return constants, np.concatenate(list(found.values()))
 
 
-def _mape(values: Array) -> float:
+def mape(values: Array) -> float:
+    """Mean of abs(values - 1), for predicted over measured."""
     return float(np.mean(np.abs(values - 1)))
 
 
@@ -184,7 +193,7 @@ def silicon(data: Path) -> Array:
             found[width].append(loop.tpot_s / (float(row["silicon_tpot_ms"]) * 1e-3))
     print(f"\n{LATEST}, closed loop on H100, nothing fitted")
     for width, values in found.items():
-        print(f"  TP {width}: {_mape(np.array(values)):.1%}, {len(values)} rows")
+        print(f"  TP {width}: {mape(np.array(values)):.1%}, {len(values)} rows")
     return np.array(found[1])
 
 
@@ -200,7 +209,7 @@ def write(engine: str, constants: Sequence[float] | None, every: Array) -> None:
 [[errors]]
 low = {min(low, 1.0):.3f}
 high = {max(high, 1.0):.3f}
-mape = {_mape(every):.4f}
+mape = {mape(every):.4f}
 rows = {len(every)}
 source = "scored"
 """

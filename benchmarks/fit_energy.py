@@ -1,0 +1,190 @@
+"""Fit and score energy per token top-down, and the constants of vLLM of 2025, on H100 rows of ML.ENERGY.
+
+    python benchmarks/fit_energy.py --data DIR            print constants and errors
+    python benchmarks/fit_energy.py --data DIR --write    and put them into the engine's and the device's file
+
+Rows: dense transformers of ml-energy/leaderboard@0cd52da (data Apache-2.0): joules and board power of all GPUs,
+tokens per second, mean batch, in steady state. Energy per token = P0 x devices x time + e_byte x bytes + e_flop x
+operations. P0 and e_byte are nearly collinear in these rows: only their sum over a workload is identified. So each
+gets the interval of the sum, scored with the model left out, and no physics may be read from one alone.
+"""
+
+import argparse
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from fit_engines import Array, mape, reweighted, write
+
+from systolith_model.formats import Formats
+from systolith_sim.devices.library import find_device
+from systolith_sim.estimate.engine import find_engine
+from systolith_sim.estimate.models import find_model
+from systolith_sim.estimate.replica import Replica
+from systolith_sim.parallel.layout import Layout
+
+DEVICE, ENGINE = "h100-sxm", "vllm-2025"
+PROMPTS = {"lm-arena-chat": 75, "gpqa": 200, "image-chat": 500}
+"""Tokens of a prompt, which the rows do not state. Assumed: LMSYS-Chat-1M's users wrote 70 on average (recalled);
+a GPQA question with its choices and an image are a few hundred."""
+MODELS = {
+    "Qwen/Qwen3-8B": "qwen3-8b",
+    "Qwen/Qwen3-14B": "qwen3-14b",
+    "Qwen/Qwen3-32B": "qwen3-32b",
+    "Qwen/Qwen3-VL-8B-Instruct": "qwen3-8b",  # the language model's shape
+    "Qwen/Qwen3-VL-32B-Instruct": "qwen3-32b",
+    "google/gemma-3-12b-it": "gemma-3-12b",
+    "google/gemma-3-27b-it": "gemma-3-27b",
+    "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
+    "meta-llama/Llama-3.1-70B-Instruct": "llama-3.1-70b",
+    "meta-llama/Llama-3.3-70B-Instruct": "llama-3.1-70b",  # the same shape
+    "meta-llama/Llama-3.1-405B-Instruct-FP8": "llama-3.1-405b",
+}
+
+
+NOTE = "the floor and the energies of bytes and operations are scored as one sum, not identified alone"
+SOURCE = (
+    "least absolute deviations on dense models of ml-energy/leaderboard@0cd52da, each scored with the fit on the "
+    "others, by benchmarks/fit_energy.py"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One steady state: what was measured, and what the kernels say of one token of a request."""
+
+    model: str
+    devices: int
+    batch: int
+    measured_s: float
+    """Mean time between two tokens of a request."""
+    joules: float
+    """Per token, all devices."""
+    kernels_s: float
+    features: tuple[float, float, float]
+    """Seconds of launches, sequences and group steps in that time: what the engine's constants multiply."""
+    bytes: float
+    flops: float
+
+    def energy_features(self, seconds: float) -> tuple[float, float, float]:
+        """What P0, e_byte and e_flop multiply."""
+        return self.devices * seconds / self.batch, self.bytes, self.flops
+
+
+def rows(data: Path) -> list[Row]:
+    """All rows of dense transformers."""
+    engine = find_engine("none")
+    replicas: dict[tuple[str, int, str], Replica] = {}
+    found = []
+    for task, prompt in PROMPTS.items():
+        with (data / "ml-energy" / f"{task}.csv").open() as file:
+            for row in csv.DictReader(file):
+                if row["architecture"] != "Dense Transformer":
+                    continue
+                formats = "fp8/bf16" if row["weight_precision"] == "fp8" else "bf16"
+                key = row["model_id"], int(row["tensor_parallel"]), formats
+                if key not in replicas:
+                    model, layout = find_model(MODELS[key[0]]), Layout(tp=key[1])
+                    replicas[key] = Replica(find_device(DEVICE), model, layout, engine, Formats.parse(formats))
+                found.append(_row(replicas[key], row, prompt))
+    return found
+
+
+def _row(replica: Replica, row: dict[str, str], prompt: int) -> Row:
+    width, mean = replica.layout.tp, float(row["avg_batch_size"])
+    batch, generate = max(1, round(mean)), int(float(row["avg_output_len"]))
+    done = 1 + generate // 2
+    enter, step = replica.prefill_tally(batch=1, prompt=prompt), replica.step_tally(batch=batch, prompt=prompt, done=done)
+    # In the time of one token of each request, batch / generate prompts enter.
+    entering = batch / generate
+    launch_s = replica.work(batch=batch, prompt=prompt, done=done).launch_s
+    launch_s += entering * replica.work(batch=1, prompt=prompt).launch_s
+    return Row(
+        row["model_id"], width, batch,
+        measured_s=mean / float(row["output_throughput_tokens_per_sec"]),
+        joules=float(row["energy_per_token_joules"]),
+        kernels_s=step.seconds + entering * enter.seconds - launch_s,
+        features=(launch_s, batch + entering, (1 + entering) * (width > 1)),
+        bytes=width * (step.bytes / batch + enter.bytes / generate),
+        flops=width * (step.flops / batch + enter.flops / generate),
+    )  # fmt: skip
+
+
+def fit_time(chosen: Sequence[Row]) -> Array:
+    """The engine's three constants."""
+    measured = np.array([row.measured_s for row in chosen])
+    matrix = np.array([row.features for row in chosen]) / measured[:, None]
+    return reweighted(matrix, (measured - [row.kernels_s for row in chosen]) / measured)
+
+
+def fit_energy(chosen: Sequence[Row]) -> Array:
+    """P0, e_byte and e_flop, with the measured time."""
+    matrix = np.array([row.energy_features(row.measured_s) for row in chosen])
+    return reweighted(matrix / np.array([[row.joules] for row in chosen]), np.ones(len(chosen)))
+
+
+def predicted_s(row: Row, constants: Array) -> float:
+    """Time between two tokens."""
+    return row.kernels_s + float(np.dot(row.features, constants))
+
+
+def write_device(constants: Array, ratio: Array) -> None:
+    """The device's floor of power, energy of a byte and of an operation, in place; ``ratio`` is their scored sum."""
+    path = Path(str(resources.files("systolith_sim.devices") / "data" / f"{DEVICE}.toml"))
+    text = path.read_text("utf-8")
+    low, high = np.quantile(1 / ratio, (0.05, 0.95))
+    places = {"active_w": constants[0], "energy_j_per_byte": constants[1], "bf16": constants[2], "fp16": constants[2]}
+    for name, value in places.items():
+        line = (
+            f'{name} = {{ value = {value:.4g}, source = "mlenergy", confidence = "derived", low = {low * value:.4g}, '
+            f'high = {high * value:.4g}, note = "{NOTE}" }}'
+        )
+        text, count = re.subn(rf"^{name} = {{.*(h200power|argonne|mlenergy).*$", line, text, flags=re.M)
+        if count != 1:
+            raise ValueError(f"{path}: one {name} to replace expected, not {count}")
+    if "mlenergy =" not in text:
+        text = text.replace("[sources]\n", f"[sources]\nmlenergy = \"{SOURCE}\"\n", 1)
+    path.write_text(text, "utf-8")
+
+
+def main() -> None:
+    """Fit, score, print, and with ``--write`` update the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
+    parser.add_argument("--write", action="store_true", help="update the engine's and the device's file")
+    chosen = parser.parse_args()
+    every = rows(chosen.data)
+    times, measured, predicted = [], [], []
+    for name in sorted({row.model for row in every}):
+        own, others = [row for row in every if row.model == name], [row for row in every if row.model != name]
+        engine, energy = fit_time(others), fit_energy(others)
+        seconds = np.array([predicted_s(row, engine) for row in own])
+        joules = [
+            np.array([np.dot(row.energy_features(s), energy) / row.joules for row, s in zip(own, which, strict=True)])
+            for which in ([row.measured_s for row in own], seconds)
+        ]
+        ratio = seconds / [row.measured_s for row in own]
+        times.append(ratio)
+        measured.append(joules[0])
+        predicted.append(joules[1])
+        print(f"{name:42} time {mape(ratio):6.1%}  energy {mape(joules[0]):6.1%} with measured, {mape(joules[1]):6.1%} with predicted time")
+    print(f"a model left out: time {mape(np.concatenate(times)):.1%}, energy {mape(np.concatenate(measured)):.1%} with "
+          f"measured time, {mape(np.concatenate(predicted)):.1%} with predicted time, {len(every)} rows")  # fmt: skip
+    constant = np.array([600 * row.energy_features(row.measured_s)[0] / row.joules for row in every])
+    print(f"600 W x measured time: {mape(constant):.1%}")
+    engine, energy = fit_time(every), fit_energy(every)
+    print(f"launch share {engine[0]:.2f}, {engine[1] * 1e6:.1f} us a sequence, {engine[2] * 1e3:.2f} ms a group step; "
+          f"P0 {energy[0]:.0f} W, {energy[1] * 1e12:.1f} pJ a byte, {energy[2] * 1e12:.3f} pJ an operation")  # fmt: skip
+    if chosen.write:
+        write(ENGINE, engine.tolist(), np.concatenate(times))
+        write_device(energy, np.concatenate(measured))
+
+
+if __name__ == "__main__":
+    main()
