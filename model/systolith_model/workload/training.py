@@ -1,0 +1,200 @@
+"""The graph of a training step: forward, backward, optimizer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from systolith_model.architecture import Architecture
+from systolith_model.formats import Format, Formats
+from systolith_model.graph import Graph, Operation, Tensor, flops
+from systolith_model.parameters import parameter_count
+from systolith_model.workload.builder import Builder, Run
+from systolith_model.workload.inference import check_sizes, forward
+
+Optimizer = Literal["adam", "sgd", "momentum"]
+Recompute = Literal["none", "selective", "full"]
+
+# Operations a parameter. Adam: two moments (3 + 4), bias corrections (2), root, sum, division, step, decay (2).
+OPTIMIZER_FLOPS = {"adam": 14, "sgd": 2, "momentum": 4}
+OPTIMIZER_STATES = {"adam": 2, "sgd": 0, "momentum": 1}
+LOSS_FLOPS = 5  # maximum, difference, exponential, sum, logarithm's share, each logit
+BACKWARD_FACTOR = 2  # of norms and elementwise operations, as for products: one gradient an input and a weight
+
+
+def training_graph(
+    architecture: Architecture,
+    *,
+    tokens: int,
+    batch: int = 1,
+    source: int = 0,
+    formats: Formats | None = None,
+    optimizer: Optimizer = "adam",
+    recompute: Recompute = "none",
+    flash: bool = True,
+    gradient_format: Format = "fp32",
+    master_weights: bool = True,
+) -> Graph:
+    """One step on ``batch`` sequences of ``tokens``: forward, loss, backward, optimizer.
+
+    Each product has two in the backward pass, for the gradient of its input (``.dx``) and of its weight
+    (``.dw``). With ``recompute`` "selective" attention runs once more, with "full" every layer does.
+
+    Parameters
+    ----------
+    source : int
+        Tokens of the encoder of an encoder-decoder.
+    optimizer : {"adam", "sgd", "momentum"}
+        One state of fp32 a parameter with momentum, two with Adam.
+    flash : bool
+        Attention's backward pass computes the scores again instead of reading them.
+    gradient_format : str
+        Of accumulated gradients of weights.
+    master_weights : bool
+        Whether the optimizer keeps an fp32 copy of the weights.
+
+    Raises
+    ------
+    ValueError
+        If a size or a choice is outside what is allowed.
+    """
+    for name, value, allowed in (
+        ("optimizer", optimizer, tuple(OPTIMIZER_FLOPS)),
+        ("recompute", recompute, ("none", "selective", "full")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    check_sizes(architecture, tokens=tokens, batch=batch, source=source)
+    run = Run(batch=batch, tokens=tokens, source=source, formats=formats or Formats(), caching=False)
+    build = Builder(architecture, run)
+    forward(build, all_logits=True)
+    ahead = tuple(build.operations)
+    build.enter(None, tokens=tokens)
+    logits = _loss(build)
+    again = _recomputed(ahead, recompute)
+    build.operations += [replace(operation, name=f"recompute.{operation.name}") for operation in again]
+    backward = _Backward(build, gradient_format, flash)
+    if logits:
+        backward.gradient(logits)
+    for operation in reversed(ahead):
+        build.operations += backward.of(operation)
+    _optimizer(build, optimizer, gradient_format, master=master_weights)
+    size = f"{architecture.n_layers}x{architecture.hidden_size}"
+    return build.graph(f"train-{architecture.kind}-{size}-b{batch}-t{tokens}-{run.formats}-{optimizer}")
+
+
+def _recomputed(ahead: tuple[Operation, ...], recompute: Recompute) -> Iterator[Operation]:
+    for operation in ahead:
+        if "." not in operation.name:  # outside of layers
+            continue
+        if recompute == "full" or (recompute == "selective" and operation.kind == "attention"):
+            yield operation
+
+
+def _loss(build: Builder) -> str | None:
+    """Cross entropy over the logits, where there are any."""
+    if not build.architecture.head:
+        return None
+    logits = build.operations[-1].outputs[0]
+    *lead, classes = build.tensors[logits].shape
+    labels = build.tensor("labels", *lead, format="int32")
+    out = build.tensor("loss", *lead, format="fp32")
+    size = build.tensors[logits].elements
+    build.add("loss", "elementwise", [logits, labels], out, flops=LOSS_FLOPS * size)
+    gradient = build.tensor(f"d.{logits}", *lead, classes)
+    build.add("backward.loss", "elementwise", [logits, labels, out], gradient, flops=2 * size)
+    return logits
+
+
+class _Backward:
+    """Backward operations, from the last forward operation to the first."""
+
+    def __init__(self, build: Builder, gradient_format: Format, flash: bool) -> None:
+        self.build, self.gradient_format, self.flash = build, gradient_format, flash
+        self.tensors = build.tensors
+        self.produced = {name for operation in build.operations for name in operation.outputs}
+
+    def gradient(self, name: str) -> str:
+        """The gradient of a tensor: like it, but of a weight in the format that gradients accumulate in."""
+        tensor, named = self.tensors[name], f"d.{name}"
+        if named not in self.tensors:
+            format = self.gradient_format if tensor.constant else self.build.run.formats.residual
+            self.tensors[named] = Tensor(name=named, shape=tensor.shape, format=format)
+        return named
+
+    def of(self, operation: Operation) -> list[Operation]:
+        """The backward operations of one forward operation."""
+        if operation.kind == "matmul":
+            return self._matmul(operation)
+        outputs = [self.gradient(name) for name in operation.outputs]
+        if operation.kind == "embedding":
+            rows = self.build.tensors[outputs[0]]
+            return [self._like(operation, "elementwise", outputs, outputs, flops=rows.elements)]
+        inputs = [name for name in operation.inputs if self._moving(name)]
+        grads = [self.gradient(name) for name in inputs]
+        if not grads:
+            return []
+        if operation.kind == "attention":
+            attributes = {**operation.attributes, "backward": True}
+            if not self.flash:
+                attributes["scores_kept"] = True
+            return [self._like(operation, "attention", [*operation.inputs, *outputs], grads, **attributes)]
+        work = BACKWARD_FACTOR * flops(Graph(name="", tensors=self.tensors, operations=()), operation)
+        return [self._like(operation, operation.kind, [*operation.inputs, *outputs], grads, flops=work)]
+
+    def _moving(self, name: str) -> bool:
+        """Whether a tensor has a gradient: weights, and what an operation has made in floating point."""
+        tensor = self.tensors[name]
+        return tensor.format != "int32" and (tensor.constant or name in self.produced)
+
+    def _like(self, operation: Operation, kind, inputs, outputs, **attributes) -> Operation:  # noqa: ANN001
+        return replace(
+            operation, name=f"backward.{operation.name}", kind=kind, inputs=tuple(inputs), outputs=tuple(outputs),
+            attributes=attributes,
+        )  # fmt: skip
+
+    def _matmul(self, operation: Operation) -> list[Operation]:
+        a, w = operation.inputs[:2]
+        name, attributes = operation.name, {k: v for k, v in operation.attributes.items() if k in GROUPING}
+        out = self._plain_gradient(operation)
+        tied = operation.attributes.get("transposed") == "w"
+        made = []
+        if self._moving(a):
+            how = attributes if tied else {**attributes, "transposed": "w"}
+            made.append(
+                replace(operation, name=f"backward.{name}.dx", inputs=(out, w), outputs=(self.gradient(a),), attributes=how)
+            )
+        how = {**attributes, "transposed": "a"}
+        pair = (out, a) if tied else (a, out)
+        made.append(
+            replace(operation, name=f"backward.{name}.dw", inputs=pair, outputs=(self.gradient(w),), attributes=how)
+        )
+        return made
+
+    def _plain_gradient(self, operation: Operation) -> str:
+        """The gradient of a product's output, by rows where the output stands by heads."""
+        heads = operation.attributes.get("heads")
+        gradient = self.gradient(operation.outputs[0])
+        if not heads:
+            return gradient
+        b, h, t, size = self.tensors[gradient].shape
+        name = f"{gradient}.rows"
+        self.tensors[name] = replace(self.tensors[gradient], name=name, shape=(b, t, h * size))
+        return name
+
+
+GROUPING = ("grouped", "experts", "imbalance")
+
+
+def _optimizer(build: Builder, optimizer: Optimizer, gradient_format: Format, *, master: bool) -> None:
+    """One pass over all parameters, their gradients and states."""
+    size = parameter_count(build.architecture)
+    weights = build.tensor("parameters", size, format=build.run.formats.weight.format)
+    reads = [build.tensor("gradients", size, format=gradient_format)]
+    if master:
+        reads.append(build.tensor("master_weights", size, format="fp32"))
+    for state in range(OPTIMIZER_STATES[optimizer]):
+        reads.append(build.tensor(f"state_{state}", size, format="fp32"))
+    # States are read and written: their names stand on both sides, and written ones count again.
+    written = [build.tensor(f"{name}_next", size, format="fp32") for name in reads[1:]]
+    inputs = reads if master else [weights, *reads]
+    build.add(f"optimizer.{optimizer}", "elementwise", inputs, weights, *written, flops=OPTIMIZER_FLOPS[optimizer] * size)
