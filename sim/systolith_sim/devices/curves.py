@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from systolith_model.graph import Format, Graph, Operation, matmul_shape
+from systolith_model.formats import Format
+from systolith_model.graph import Graph, Operation, flops, matmul_shape
 from systolith_sim.devices.device import Curve, Device, KernelParameters, Operator
 from systolith_sim.devices.gemm import Terms, missing_share
 
@@ -100,7 +101,7 @@ def _product(
 def _attention(
     parameters: KernelParameters, graph: Graph, operation: Operation, numbers: Format
 ) -> tuple[Operator, Terms] | None:
-    q, k, _ = graph.inputs_of(operation)
+    q, k = graph.inputs_of(operation)[:2]
     batch, heads, queries, size = q.shape
     keys = k.shape[-2]
     decode = f"attention.{numbers}.decode"
@@ -120,17 +121,17 @@ def _attention(
 
 def _streams(graph: Graph, operation: Operation) -> list[Part]:
     """Curves, without format, that an operation without products takes, and their elements."""
-    (out,) = graph.outputs_of(operation)
+    out = graph.outputs_of(operation)[0]
     into = operation.attributes.get("writes_into")
     append = [("append", float(graph.tensors[str(into)].elements))] if into else []
     if operation.kind in ("norm", "rope"):
         return [(operation.kind, float(out.elements)), *append]
     if operation.kind != "elementwise":
         return []
-    work = int(operation.attributes.get("flops_per_element", 1))
+    work = flops(graph, operation)
     if not work:
-        return append
-    return [("gate" if work > 1 else "add", float(out.elements)), *append]
+        return append or [("add", float(out.elements))]  # a copy
+    return [("gate" if work > out.elements else "add", float(out.elements)), *append]
 
 
 def _sum(parameters: KernelParameters, parts: Sequence[Part]) -> tuple[float, float]:

@@ -224,7 +224,7 @@ def _terms(
     device: Device, graph: Graph, operation: Operation, numbers: Format, reuse: float
 ) -> tuple[Operator, Terms]:
     if device.core is not None:
-        return _operator(operation), core_terms(device, graph, operation, _moved_bytes(graph, operation))
+        return _operator(operation), core_terms(device, graph, operation)
     parameters = parameters_of(device)
     if parameters.curves:
         measured = curve_terms(device, parameters, graph, operation, numbers, reuse)
