@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from systolith_model.graph import Graph, Operation, matmul_shape
+from systolith_model.graph import Graph, Operation, matmul_shape, traffic
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import Figure, How
 from systolith_sim.devices.gemm import Terms
@@ -51,7 +51,7 @@ PLAYED_INSTRUCTIONS = 2500
 """Longest program of a product that the cycle model plays whole; longer ones are extrapolated."""
 
 
-def core_terms(device: Device, graph: Graph, operation: Operation, moved_bytes: int) -> Terms:
+def core_terms(device: Device, graph: Graph, operation: Operation) -> Terms:
     """Seconds of an operation on the core: cycles of the cycle model at the stated clock.
 
     Attention is two products a head, from memory to memory, without its softmax; everything else moves its
@@ -61,7 +61,7 @@ def core_terms(device: Device, graph: Graph, operation: Operation, moved_bytes: 
 
     assert device.core is not None  # the caller saw to it
     core, clock = load_core(device.core.preset), device.core.clock_hz.value
-    products = _products(graph, operation)
+    products, moved_bytes = _products(graph, operation), traffic(graph, operation).total
     cycles = sum(count * gemm_cycles(device.core.preset, m, k, n) for count, m, k, n in products)
     macs = sum(count * m * k * n for count, m, k, n in products)
     compute = np.asarray(macs / core.peak_macs_per_cycle / clock)
@@ -78,7 +78,7 @@ def _products(graph: Graph, operation: Operation) -> list[tuple[int, int, int, i
         return [(shape.batch, shape.m, shape.k, shape.n)]
     if operation.kind != "attention":
         return []
-    q, k, _ = graph.inputs_of(operation)
+    q, k = graph.inputs_of(operation)[:2]
     batch, heads, queries, size = q.shape
     keys = k.shape[-2]
     return [(batch * heads, queries, size, keys), (batch * heads, queries, keys, size)]

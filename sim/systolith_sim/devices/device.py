@@ -7,7 +7,7 @@ The TOML of a device has exactly these fields. A figure is a table ``{ value, so
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from systolith_model.graph import Format
 from systolith_sim.devices.figures import Confidence, Datum, Figure, How, Strict
@@ -99,6 +99,23 @@ class AttentionParameters(Strict):
     """Decode splits the keys also where every head has its own keys and values."""
 
 
+class Curve(Strict):
+    """Seconds measured at growing sizes; between and beyond them a power law (``devices/curves.py``)."""
+
+    at: tuple[PositiveFloat, ...]
+    """Sizes, ascending."""
+    seconds: tuple[PositiveFloat, ...]
+    """Measured at each size, or seconds a weight where the curve is a product's."""
+    source: str
+    """Key of ``sources``."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not self.at or len(self.at) != len(self.seconds) or list(self.at) != sorted(set(self.at)):
+            raise ValueError("at must ascend and be as long as seconds")
+        return self
+
+
 class KernelParameters(Strict):
     """Physical parameters of the kernel cost models; docs/reference/kernel-cost.md says what each means."""
 
@@ -119,6 +136,10 @@ class KernelParameters(Strict):
     """By format, what differs."""
     attention: AttentionParameters | None = None
     """Fused attention; without it, two products and a pass over keys and values."""
+    sequence_factor: Datum | None = None
+    """Seconds to start an operation among others over those to start it again and again; measured machines only."""
+    curves: dict[str, Curve] = Field(default_factory=dict)
+    """A calibrated machine's own measurements, by operation and format; they stand before the parameters."""
 
 
 class CorePart(Strict):
@@ -274,3 +295,5 @@ def named_sources(device: Device) -> Iterator[tuple[str, str]]:
         yield path, datum.source
     for index, error in enumerate(device.errors):
         yield f"errors.{index}", error.source
+    for name, curve in (device.kernel.curves if device.kernel else {}).items():
+        yield f"kernel.curves.{name}", curve.source

@@ -12,6 +12,7 @@ from systolith_model.graph import Graph, MatmulShape, Operation, Tensor, flops, 
 from systolith_sim.devices import attention as fused
 from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
 from systolith_sim.devices.classes import class_of
+from systolith_sim.devices.curves import curve_terms
 from systolith_sim.devices.device import Device, KernelParameters, Operator, Regime, RegimeError
 from systolith_sim.devices.core import core_terms
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
@@ -223,7 +224,12 @@ def _terms(
     device: Device, graph: Graph, operation: Operation, numbers: Format, reuse: float
 ) -> tuple[Operator, Terms]:
     if device.core is not None:
-        return _operator(operation), core_terms(device, graph, operation, _moved_bytes(graph, operation))
+        return _operator(operation), core_terms(device, graph, operation)
+    parameters = parameters_of(device)
+    if parameters.curves:
+        measured = curve_terms(device, parameters, graph, operation, numbers, reuse)
+        if measured is not None:
+            return measured
     machine = machine_of(device, numbers)
     if operation.kind == "matmul":
         return "matmul", _matmul(device, machine, graph, operation, reuse)
