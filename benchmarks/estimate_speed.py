@@ -57,9 +57,10 @@ def main() -> None:
     if not 1 <= chosen.estimates <= 1000 or chosen.runs < 1:
         parser.error("--estimates must be in 1..1000 and --runs at least 1")
     seconds, torch = cold(chosen.runs)
-    print(f"systolith estimate llama-2-7b --on h100-sxm: {seconds:.2f} s, median of {chosen.runs}; torch imported: {torch}")
+    print(f"the command from cold: {seconds:.2f} s, median of {chosen.runs}; torch imported: {torch}")
     spent, busy = estimates(chosen.estimates)
-    print(f"{chosen.estimates} estimates of {MODEL} on {WIDTH} x {DEVICE}: {spent:.1f} s ({busy:.1f} s of the processor)")
+    what = f"{chosen.estimates} estimates of {MODEL} on {WIDTH} x {DEVICE}"
+    print(f"{what}: {spent:.1f} s ({busy:.1f} s of the processor)")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from fit_engines import Array, mape, reweighted, write
 
+from fit_engines import Array, mape, reweighted, write
 from systolith_model.formats import Formats
 from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.engine import find_engine
@@ -98,7 +98,8 @@ def _row(replica: Replica, row: dict[str, str], prompt: int) -> Row:
     width, mean = replica.layout.tp, float(row["avg_batch_size"])
     batch, generate = max(1, round(mean)), int(float(row["avg_output_len"]))
     done = 1 + generate // 2
-    enter, step = replica.prefill_tally(batch=1, prompt=prompt), replica.step_tally(batch=batch, prompt=prompt, done=done)
+    enter = replica.prefill_tally(batch=1, prompt=prompt)
+    step = replica.step_tally(batch=batch, prompt=prompt, done=done)
     # In the time of one token of each request, batch / generate prompts enter.
     entering = batch / generate
     launch_s = replica.work(batch=batch, prompt=prompt, done=done).launch_s
@@ -173,14 +174,16 @@ def main() -> None:
         times.append(ratio)
         measured.append(joules[0])
         predicted.append(joules[1])
-        print(f"{name:42} time {mape(ratio):6.1%}  energy {mape(joules[0]):6.1%} with measured, {mape(joules[1]):6.1%} with predicted time")
+        print(f"{name:42} time {mape(ratio):6.1%}  energy {mape(joules[0]):6.1%} with measured, "
+              f"{mape(joules[1]):6.1%} with predicted time")  # fmt: skip
     print(f"a model left out: time {mape(np.concatenate(times)):.1%}, energy {mape(np.concatenate(measured)):.1%} with "
           f"measured time, {mape(np.concatenate(predicted)):.1%} with predicted time, {len(every)} rows")  # fmt: skip
     constant = np.array([600 * row.energy_features(row.measured_s)[0] / row.joules for row in every])
     print(f"600 W x measured time: {mape(constant):.1%}")
     engine, energy = fit_time(every), fit_energy(every)
-    print(f"launch share {engine[0]:.2f}, {engine[1] * 1e6:.1f} us a sequence, {engine[2] * 1e3:.2f} ms a group step; "
-          f"P0 {energy[0]:.0f} W, {energy[1] * 1e12:.1f} pJ a byte, {energy[2] * 1e12:.3f} pJ an operation")  # fmt: skip
+    print(f"launch share {engine[0]:.2f}, {engine[1] * 1e6:.1f} us a sequence, "
+          f"{engine[2] * 1e3:.2f} ms a group step; P0 {energy[0]:.0f} W, {energy[1] * 1e12:.1f} pJ a byte, "
+          f"{energy[2] * 1e12:.3f} pJ an operation")  # fmt: skip
     if chosen.write:
         write(ENGINE, engine.tolist(), np.concatenate(times))
         write_device(energy, np.concatenate(measured))

@@ -10,7 +10,6 @@ from systolith_sim.commands.shared import Json, bad_input
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from systolith_sim.devices.device import Device
     from systolith_sim.devices.figures import Figure
     from systolith_sim.devices.listing import DeviceDetails, DeviceList
 

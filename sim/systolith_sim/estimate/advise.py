@@ -30,6 +30,8 @@ FORMATS = {"bf16": 1.0, "fp8": 1.1, "int8": 1.1, "int4/bf16/bf16": 1.25}
 measured. Declared."""
 WIDTHS = (1, 2, 4, 8)
 """Tensor parallel widths tried, within one node."""
+WIDEST_WITHOUT_PEERS = 2
+"""Widest group of devices that reach each other through the host alone. Declared: few servers hold more cards."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MOST_LOAD = 0.8
 """Share of a replica's rate that is planned with; above it, queues grow faster than the load. Declared."""
@@ -145,8 +147,7 @@ def advise(name: str, demand: Demand) -> Advice:
 
 
 NOTES = (
-    "Requests come evenly and are all alike; a burst needs more. FPGA boards are left out: their core serves no "
-    "model of this size at such rates.",
+    "Requests come evenly and are all alike; a burst needs more. FPGA boards are left out: their core is too small.",
     "Prices are on demand or boards written off over three years; they go stale fast. Hosts are not counted.",
     "A narrower format is preferred only where it is cheaper by the factors of the documentation: measure quality.",
 )
@@ -163,13 +164,21 @@ def _options(model: Model, device: Device, demand: Demand) -> Iterator[Option]:
     """The cheapest number of requests in flight for each format and width that fits."""
     for format in _formats(device):
         fitting = 0
-        for tp in WIDTHS if device.kind != "cpu" else WIDTHS[:1]:
+        for tp in _widths(device):
             option = _option(model, device, demand, format, tp)
             if option is not None:
                 yield option
                 fitting += 1
             if fitting == 2:  # wider groups than these only add messages
                 break
+
+
+def _widths(device: Device) -> list[int]:
+    """Tensor parallel widths that such devices are put together in."""
+    if device.kind == "cpu" or not device.links:
+        return [1]
+    peers = any(name not in ("pcie", "host") for name in device.links)
+    return [tp for tp in WIDTHS if peers or tp <= WIDEST_WITHOUT_PEERS]
 
 
 def _formats(device: Device) -> list[str]:
@@ -240,7 +249,8 @@ def _reason(option: Option, ranked: list[Option]) -> str:
     first = ranked[0]
     speed = f"{si(option.latency_s, 's')} a request"
     if option is first:
-        words = "cheapest that keeps the demand" if option.usd_per_hour is not None else "fewest machines; no price known"
+        priced = option.usd_per_hour is not None
+        words = "cheapest that keeps the demand" if priced else "fewest machines; no price known"
     elif option.usd_per_hour is None:
         words = "no price known"
     else:

@@ -1,6 +1,6 @@
 """What the command asks: names and numbers as typed, checked and turned into estimates, one a device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
@@ -30,7 +30,7 @@ class Ask:
     batch: int = 1
     prompt: int = 512
     generate: int = 128
-    format: str = "bf16"
+    format: str | None = None
     engine: str | None = None
     train: bool = False
     search: bool = False
@@ -56,9 +56,7 @@ def answer(ask: Ask) -> list[Estimate]:
         If a file cannot be read.
     """
     model = find_model(ask.model)
-    request = Request(
-        batch=ask.batch, prompt=ask.prompt, generate=ask.generate, formats=Formats.parse(ask.format)
-    )
+    request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency_s, price_usd=ask.max_price_usd, memory_gb=ask.max_memory_gb)
     if ask.objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {ask.objective!r}")
@@ -66,7 +64,24 @@ def answer(ask: Ask) -> list[Estimate]:
     return [_with_carbon(one, ask.grid_g_per_kwh) for one in found]
 
 
+def formats_of(device: Device, text: str | None) -> Formats:
+    """The formats asked for; unless told, bf16, or int8 throughout on a device that computes nothing wider.
+
+    Raises
+    ------
+    ValueError
+        If a part is no format.
+    """
+    if text is not None and device.kind != "fpga":
+        return Formats.parse(text)
+    if device.kind == "fpga" and text in (None, "int8"):  # its core keeps the residual stream in int8 too
+        return Formats.plain("int8")
+    return Formats.parse(text or "bf16")
+
+
 def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: Device) -> Estimate:
+    request = replace(request, formats=formats_of(device, ask.format))
+
     def evaluate(layout: Layout) -> Estimate:
         if ask.train:
             return estimate_training(ask.model, model, device, request, layout, find_recipe(ask.engine))

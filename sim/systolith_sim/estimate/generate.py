@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
+from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Pass
-from systolith_sim.estimate.price import price_of, price_per_million
 from systolith_sim.estimate.replica import Replica
 from systolith_sim.estimate.request import Request
-from systolith_sim.estimate.result import EstimateResult, MemoryBytes, Parallel
+from systolith_sim.estimate.result import EstimateResult
 from systolith_sim.estimate.tally import Tally, lacking_energy
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.memory import (
@@ -71,8 +71,19 @@ def estimate(
     memory = memory_of(replica, share)
     lacking = lacking_energy(device, passes["prefill"])
     tokens = request.batch * (request.generate if model.generates else request.prompt)
-    shown = _Shown(name, device, request, layout, engine, steps, tokens, lacking)
-    one = Estimate(_result(shown, tallies, memory), device, passes, tallies)
+    prefill, decode = tallies["prefill"], tallies.get("decode")
+    intervals = {"ttft_s": _with_engine(prefill, engine)}
+    if decode is not None:
+        low, high = _with_engine(decode, engine)
+        intervals["tpot_s"] = (low / steps, high / steps)
+    whole = prefill if decode is None else prefill + decode
+    parts = Parts(
+        name=name, device=device, layout=layout, formats=request.formats, engine=engine.id, tokens=tokens,
+        whole=whole, interval_s=_with_engine(whole, engine), memory=memory, lacking=lacking,
+        provenance=_provenance(device, engine, lacking), ttft_s=prefill.seconds,
+        tpot_s=None if decode is None else decode.seconds / steps, intervals=intervals,
+    )  # fmt: skip
+    one = Estimate(assembled(parts), device, passes, tallies)
     return one if memory.fits else one.with_provenance(fit=advice(memory, _changes(replica, share)))
 
 
@@ -127,79 +138,6 @@ def _largest_batch(replica: Replica, request: Request) -> int:
     return low
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What a result repeats of the question, and how many tokens its rates count."""
-
-    name: str
-    device: Device
-    request: Request
-    layout: Layout
-    engine: Engine
-    steps: int
-    tokens: int
-    lacking: str
-
-
-def _result(shown: _Shown, tallies: dict[str, Tally], memory: Memory) -> EstimateResult:
-    device, layout, engine, tokens = shown.device, shown.layout, shown.engine, shown.tokens
-    prefill, decode = tallies["prefill"], tallies.get("decode", Tally.zero())
-    whole = prefill + decode
-    low, high = _with_engine(whole, engine)
-    rates = (tokens / high, tokens / low)
-    figures: dict[str, float | None] = {
-        "ttft_s": prefill.seconds,
-        "tpot_s": decode.seconds / shown.steps if shown.steps else None,
-        "total_s": whole.seconds,
-        "tokens_per_s": tokens / whole.seconds,
-    }
-    interval = {"ttft_s": _with_engine(prefill, engine), "total_s": (low, high), "tokens_per_s": rates}
-    if shown.steps:
-        ends = _with_engine(decode, engine)
-        interval["tpot_s"] = (ends[0] / shown.steps, ends[1] / shown.steps)
-    interval |= _energy(figures, whole, tokens, layout, shown.lacking)
-    price = price_of(device)
-    priced = price_per_million(price, layout.devices, tokens / whole.seconds, rates)
-    if priced:
-        interval["price_usd_per_million_tokens"] = (priced[0], priced[2])
-    return EstimateResult(
-        model=shown.name,
-        device=device.id,
-        devices=layout.devices,
-        parallel=Parallel(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep),
-        format=str(shown.request.formats),
-        engine=engine.id,
-        price_usd_per_million_tokens=priced[1] if priced else None,
-        memory_bytes=memory_bytes(memory),
-        fits=memory.fits,
-        bound_by=whole.bound_by,
-        interval=interval,
-        provenance=_provenance(device, engine, shown.lacking, price.source),
-        **figures,
-    )
-
-
-def memory_bytes(memory: Memory) -> MemoryBytes:
-    """Memory as the result states it."""
-    return MemoryBytes(weights=memory.weights, kv=memory.kv, activations=memory.activations, total=memory.total)
-
-
-def _energy(
-    figures: dict[str, float | None], whole: Tally, tokens: int, layout: Layout, lacking: str
-) -> dict[str, tuple[float, float]]:
-    """Puts the energy figures into ``figures`` and gives their intervals."""
-    low, value, high = (layout.dp * joules for joules in whole.joules)
-    known = not lacking
-    figures["energy_j"] = value if known else None
-    figures["energy_j_per_token"] = value / tokens if known else None
-    figures["power_w"] = value / whole.seconds if known else None
-    if not known:
-        return {}
-    # Low and high energies already take the time at its ends; their power is over the same time.
-    slow, fast = low / whole.seconds, high / whole.seconds
-    return {"energy_j": (low, high), "energy_j_per_token": (low / tokens, high / tokens), "power_w": (slow, fast)}
-
-
 def _with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
     """Interval of a tally, at least as wide as the engine's own scored error."""
     low, high = tally.interval_s
@@ -208,16 +146,16 @@ def _with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
     return low, high
 
 
-def _provenance(device: Device, engine: Engine, lacking: str, price: str) -> dict[str, object]:
+def _provenance(device: Device, engine: Engine, lacking: str) -> dict[str, str]:
     constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s))
     power = [device.power.active_w or device.power.idle_w, device.main_memory.energy_j_per_byte]
     energy = joined(device.cite(datum) for datum in power if datum is not None)
     return {
         "time": f"kernel cost model of {device.id} (systolith devices {device.id}), summed in order",
         "engine": f"{engine.name}: {constants}",
-        "interval": "kinds of kernels at the ends of their scored errors, independent of each other; at least the engine's own error",
+        "interval": "kinds of kernels at the ends of their scored errors, independent of each other; at least the "
+        "engine's own error",
         "energy": lacking or f"static power x time + operations + bytes, devices without host: {energy}",
-        "price": price,
         "memory": f"weights, cache and activations against {engine.memory_share.value:g} of the device's memory: "
         f"{engine.cite(engine.memory_share)}",
     }

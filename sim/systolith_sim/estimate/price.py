@@ -29,7 +29,8 @@ def price_of(device: Device) -> Price:
         low, high = bought.interval
         hourly = (low / WRITE_OFF_HOURS, bought.value / WRITE_OFF_HOURS, high / WRITE_OFF_HOURS)
         years = WRITE_OFF_HOURS // (365 * 24)
-        return Price(hourly, f"board of {device.id} bought, written off over {years} years, no power: {device.cite(bought)}")
+        words = f"board of {device.id} bought, written off over {years} years, no power"
+        return Price(hourly, f"{words}: {device.cite(bought)}")
     return Price(None, f"device {device.id!r} states no price")
 
 

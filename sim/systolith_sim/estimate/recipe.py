@@ -31,7 +31,7 @@ RECIPES = {
         Recipe("flash", "fused attention, no dropout, fp32 gradients", True, False, "fp32", True, True),
         Recipe(
             "megatron-2022",
-            "Megatron-LM of 2022: separate attention kernels, dropout, fp32 gradients (Korthikanti et al., arXiv 2205.05198)",
+            "Megatron-LM of 2022: separate attention kernels, dropout, fp32 gradients (arXiv 2205.05198)",
             False,
             True,
             "fp32",

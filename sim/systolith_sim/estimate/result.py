@@ -1,11 +1,11 @@
 """EstimateResult: what ``systolith estimate`` says of one device, as data; the JSON is a list of these."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = "systolith.estimate/1"
+SCHEMA: Literal["systolith.estimate/1"] = "systolith.estimate/1"
 """Name and version of the format; a field that changes its meaning raises the version."""
 
 
@@ -44,7 +44,7 @@ class MemoryBytes(_Part):
 class EstimateResult(_Part):
     """One model on one kind of device. A figure that no source supports is null; ``provenance`` says why."""
 
-    schema_id: str = Field(default=SCHEMA, alias="schema", pattern="^systolith[.]estimate/1$")
+    schema_id: Literal["systolith.estimate/1"] = Field(default=SCHEMA, alias="schema")
     """Name and version of this format."""
     model: str
     """As asked for."""

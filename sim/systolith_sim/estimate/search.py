@@ -97,8 +97,8 @@ def best_layout(
             kept.append(one)
     if kept:
         best = min(kept, key=lambda one: _merit(one, objective))
-        tried = len(kept) + len(broken)
-        return best.with_provenance(search=f"best {objective} of {tried} layouts, {len(kept)} of them within the bounds")
+        tried = f"{len(kept) + len(broken)} layouts, {len(kept)} of them within the bounds"
+        return best.with_provenance(search=f"best {objective} of {tried}")
     if not broken:
         raise ValueError(f"devices must allow a layout of this model, not {devices}")
     name, one = min(broken, key=lambda item: (item[0] == "memory", item[1].result.total_s))

@@ -16,7 +16,8 @@ def print_estimates(found: list[Estimate]) -> None:
     """One row a device, then what a reader must know."""
     console = _console()
     first = found[0].result
-    table = Table(title=f"{first.model}, {first.format}, static batch" if first.ttft_s is not None else f"{first.model}, training step")
+    what = "training step" if first.ttft_s is None else "static batch"
+    table = Table(title=f"{first.model}, {first.format}, {what}")
     columns = ("device", "layout", "engine", "first token", "per token", "total", "tokens/s", "J/token", "power",
                "USD/M tokens", "memory", "fits", "bound by")  # fmt: skip
     for column in columns:
@@ -67,14 +68,15 @@ def print_advice(advice: Advice) -> None:
     demand = advice.demand
     title = f"{advice.model}: {demand.rate:g} requests/s of {demand.prompt} + {demand.generate} tokens"
     table = Table(title=title)
-    for column in ("", "machines", "layout of one replica", "format", "USD/hour", "USD/M tokens", "latency", "load", "why"):
+    columns = ("", "machines", "one replica", "format", "USD/hour", "USD/M tokens", "latency", "load", "why")
+    for column in columns:
         table.add_column(column)
     for place, option in enumerate(advice.options, start=1):
         price = "-" if option.usd_per_hour is None else f"{option.usd_per_hour:.4g}"
         per_million = "-" if option.usd_per_million_tokens is None else f"{option.usd_per_million_tokens:.3g}"
         table.add_row(
-            str(place), f"{option.devices} x {option.device}", f"tp {option.tp}, batch {option.batch}", option.format, price,
-            per_million, si(option.latency_s, "s"), f"{option.load:.0%}", option.reason,
+            str(place), f"{option.devices} x {option.device}", f"tp {option.tp}, {option.batch} in flight",
+            option.format, price, per_million, si(option.latency_s, "s"), f"{option.load:.0%}", option.reason,
         )  # fmt: skip
     console.print(table)
     for line in advice.notes:

@@ -109,7 +109,7 @@ def tally_of(device: Device, work: Pass) -> Tally:
 
 
 def waiting(seconds: float, cause: str, power_w: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tally:
-    """Time without kernels, for ``link``, ``engine`` or ``bubble``, at a static power (low, value, high); may be negative."""
+    """Time without kernels, for ``link``, ``engine`` or ``bubble``, at a static power; may be negative."""
     values = np.zeros(SIZE)
     values[SECONDS] = seconds
     values[LINK_S] = seconds if cause == "link" else 0.0

@@ -8,19 +8,18 @@ from systolith_model.graph import Graph, Operation, flops
 from systolith_model.parameters import parameter_count
 from systolith_model.workload import training_graph
 from systolith_sim.devices.device import Device
-from systolith_sim.estimate.generate import Estimate, memory_bytes
+from systolith_sim.estimate.assemble import Parts, assembled
+from systolith_sim.estimate.generate import Estimate
 from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Kernel, Kernels, Pass
-from systolith_sim.estimate.price import price_of, price_per_million
 from systolith_sim.estimate.recipe import Recipe
 from systolith_sim.estimate.replica import is_layer
 from systolith_sim.estimate.request import Request
-from systolith_sim.estimate.result import EstimateResult, Parallel
 from systolith_sim.estimate.tally import JOULES, Tally, lacking_energy, static_power_w, tally_of, waiting
 from systolith_sim.estimate.unfused import unfused
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.links import Fabric, Message
-from systolith_sim.parallel.memory import Memory, own_experts
+from systolith_sim.parallel.memory import Change, Memory, advice, own_experts
 from systolith_sim.parallel.pipeline import PipelineTimes, play_pipeline
 from systolith_sim.parallel.shard import pass_messages, shard
 from systolith_sim.parallel.training_memory import held_training_memory
@@ -167,7 +166,8 @@ class TrainingStep:
         # Every device does its share of the work; the rest of the pipeline's time it waits.
         step = work * (self.micros / layout.pp)
         step = step + waiting(pipeline_s - step.seconds, "bubble", static_power_w(self.device))
-        step = step + self.tally("optimizer", layers=1.0) + waiting(self.gradients_s(), "link", static_power_w(self.device))
+        step = step + waiting(self.gradients_s(), "link", static_power_w(self.device))
+        step = step + self.tally("optimizer", layers=1.0)
         step.values[JOULES] *= layout.tp * layout.pp
         return pipeline_s, step
 
@@ -250,16 +250,18 @@ def estimate_training(
     _, tally = step.whole()
     memory = step.memory()
     lacking = lacking_energy(device, step.phases["forward"])
-    result = _result(name, step, tally, memory, lacking)
+    parts = Parts(
+        name=name, device=device, layout=layout, formats=request.formats, engine=recipe.id,
+        tokens=request.batch * request.prompt, whole=tally, interval_s=tally.interval_s, memory=memory,
+        lacking=lacking, provenance=_provenance(step, lacking),
+    )  # fmt: skip
     passes = {phase: work for phase, work in step.phases.items() if work.kernels}
-    one = Estimate(result, device, passes, {"step": tally})
+    one = Estimate(assembled(parts), device, passes, {"step": tally})
     return one if memory.fits else one.with_provenance(fit=_sentence(step, memory))
 
 
 def _sentence(step: TrainingStep, memory: Memory) -> str:
     """One sentence: what is missing, and the smallest change that would fit."""
-    from systolith_sim.parallel.memory import Change, advice
-
     def changed(**options: object) -> Memory | None:
         try:
             return replace(step, layout=replace(step.layout, **options)).memory()  # pyright: ignore[reportArgumentType]
@@ -267,67 +269,34 @@ def _sentence(step: TrainingStep, memory: Memory) -> str:
             return None
 
     layout = step.layout
-    changes = []
+    changes: list[Change] = []
     if layout.recompute == "none":
         changes.append(Change("selective recomputation", lambda: changed(recompute="selective")))
     if layout.recompute != "full":
         changes.append(Change("full recomputation", lambda: changed(recompute="full")))
     if layout.dp > 1 and layout.zero == 0:
         changes.append(Change("ZeRO stage 1", lambda: changed(zero=1)))
-    for factor in (2, 4, 8):
-        changes.append(Change(f"tp {factor * layout.tp}", lambda factor=factor: changed(tp=factor * layout.tp)))
-    for factor in (2, 4, 8, 16):
-        changes.append(Change(f"pp {factor * layout.pp}", lambda factor=factor: changed(pp=factor * layout.pp)))
-    for tp, pp in ((8, 2), (8, 4), (8, 8), (8, 16), (8, 32)):
-        words = f"tp {tp} with pp {pp} and full recomputation"
-        changes.append(Change(words, lambda tp=tp, pp=pp: changed(tp=tp, pp=pp, recompute="full")))
+    changes += [Change(f"tp {tp}", lambda tp=tp: changed(tp=tp)) for tp in _multiples(layout.tp, 8)]
+    changes += [Change(f"pp {pp}", lambda pp=pp: changed(pp=pp)) for pp in _multiples(layout.pp, 16)]
+    changes += [
+        Change(f"tp 8 with pp {pp} and full recomputation", lambda pp=pp: changed(tp=8, pp=pp, recompute="full"))
+        for pp in (2, 4, 8, 16, 32)
+    ]
     return advice(memory, changes)
 
 
-def _result(name: str, step: TrainingStep, tally: Tally, memory: Memory, lacking: str) -> EstimateResult:
-    layout, request, device = step.layout, step.request, step.device
-    tokens = request.batch * request.prompt
-    low, high = tally.interval_s
-    rates = (tokens / high, tokens / low)
-    joules = [layout.dp * value for value in tally.joules]
-    price = price_of(device)
-    priced = price_per_million(price, layout.devices, tokens / tally.seconds, rates)
-    interval = {"total_s": (low, high), "tokens_per_s": rates}
-    if not lacking:
-        interval |= {
-            "energy_j": (joules[0], joules[2]),
-            "energy_j_per_token": (joules[0] / tokens, joules[2] / tokens),
-            "power_w": (joules[0] / tally.seconds, joules[2] / tally.seconds),
-        }
-    if priced:
-        interval["price_usd_per_million_tokens"] = (priced[0], priced[2])
-    return EstimateResult(
-        model=name,
-        device=device.id,
-        devices=layout.devices,
-        parallel=Parallel(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep),
-        format=str(request.formats),
-        engine=step.recipe.id,
-        ttft_s=None,
-        tpot_s=None,
-        total_s=tally.seconds,
-        tokens_per_s=tokens / tally.seconds,
-        energy_j=None if lacking else joules[1],
-        energy_j_per_token=None if lacking else joules[1] / tokens,
-        power_w=None if lacking else joules[1] / tally.seconds,
-        price_usd_per_million_tokens=priced[1] if priced else None,
-        memory_bytes=memory_bytes(memory),
-        fits=memory.fits,
-        bound_by=tally.bound_by,
-        interval=interval,
-        provenance={
-            "time": f"kernel cost model of {device.id}, forward and backward of {step.micros} micro-batches of "
-            f"{step.micro_batch} a replica, played through a {layout.schedule} pipeline",
-            "engine": step.recipe.name,
-            "interval": "kinds of kernels at the ends of their scored errors, independent of each other",
-            "energy": lacking or "static power x time + operations + bytes, devices without host",
-            "price": price.source,
-            "memory": "weights, gradients, Adam's states and kept activations (arXiv 2205.05198)",
-        },
-    )
+def _multiples(size: int, most: int) -> list[int]:
+    """Twice the size, four times, and so on up to ``most`` times."""
+    return [size * factor for factor in (2, 4, 8, 16) if factor <= most]
 
+
+def _provenance(step: TrainingStep, lacking: str) -> dict[str, str]:
+    layout = step.layout
+    return {
+        "time": f"kernel cost model of {step.device.id}, forward and backward of {step.micros} micro-batches of "
+        f"{step.micro_batch} a replica, played through a {layout.schedule} pipeline of {layout.pp}",
+        "engine": step.recipe.name,
+        "interval": "kinds of kernels at the ends of their scored errors, independent of each other",
+        "energy": lacking or "static power x time + operations + bytes, devices without host",
+        "memory": "weights, gradients, Adam's states and kept activations (arXiv 2205.05198)",
+    }

@@ -3,7 +3,6 @@
 The result is for costs alone, like the rest of a pass: an operation becomes the kernels that compute it.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from systolith_model.formats import Format

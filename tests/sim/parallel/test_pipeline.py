@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from systolith_sim.parallel.pipeline import (
     PipelineTimes,
     bubble_free_s,
