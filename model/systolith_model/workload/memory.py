@@ -93,9 +93,7 @@ def layer_activations(
         scores = sum(per_score * rows * arch.n_heads * seen for seen in keys)
     inner, routed = _mlp_widths(arch, group)
     split += rows * inner * size
-    return LayerActivations(
-        whole=whole + rows * routed * size, split=split, scores=scores, input=rows * width * size
-    )
+    return LayerActivations(whole=whole + rows * routed * size, split=split, scores=scores, input=rows * width * size)
 
 
 def _attention_widths(arch: Architecture) -> tuple[int, int, int]:
