@@ -49,3 +49,8 @@ def test_recomputation_saves_in_order():
         flash = training_memory(architecture, tokens=512, **source).activations
         assert kept[1] < flash + 1e9
         assert flash < kept[0]
+
+
+def test_choices_are_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="recompute must be one of none, selective, full, not 'all'"):
+        training_memory(zoo.architecture("gpt2"), tokens=8, recompute="all")  # pyright: ignore[reportArgumentType]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from systolith_model.architecture import Architecture
 from systolith_model.formats import Format, Formats
@@ -59,12 +59,7 @@ def training_graph(
     ValueError
         If a size or a choice is outside what is allowed.
     """
-    for name, value, allowed in (
-        ("optimizer", optimizer, tuple(OPTIMIZER_FLOPS)),
-        ("recompute", recompute, ("none", "selective", "full")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    check_choices(optimizer, recompute)
     check_sizes(architecture, tokens=tokens, batch=batch, source=source)
     run = Run(batch=batch, tokens=tokens, source=source, formats=formats or Formats(), caching=False)
     build = Builder(architecture, run)
@@ -82,6 +77,22 @@ def training_graph(
     _optimizer(build, optimizer, gradient_format, master=master_weights)
     size = f"{architecture.n_layers}x{architecture.hidden_size}"
     return build.graph(f"train-{architecture.kind}-{size}-b{batch}-t{tokens}-{run.formats}-{optimizer}")
+
+
+def check_choices(optimizer: str, recompute: str) -> None:
+    """Refuse an optimizer or a recomputation that is none.
+
+    Raises
+    ------
+    ValueError
+        In one sentence.
+    """
+    for name, value, allowed in (
+        ("optimizer", optimizer, get_args(Optimizer)),
+        ("recompute", recompute, get_args(Recompute)),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
 def _recomputed(ahead: tuple[Operation, ...], recompute: Recompute) -> Iterator[Operation]:
