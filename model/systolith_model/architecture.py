@@ -61,6 +61,10 @@ class Experts(_Frozen):
     def _consistent(self) -> Self:
         if self.top_k > self.n_experts:
             raise ValueError(f"top_k must be <= n_experts = {self.n_experts}, not {self.top_k}")
+        if self.imbalance > self.n_experts / self.top_k:  # then every token goes to the busiest
+            raise ValueError(
+                f"imbalance must be <= n_experts / top_k = {self.n_experts / self.top_k:g}, not {self.imbalance:g}"
+            )
         return self
 
 

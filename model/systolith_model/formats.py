@@ -86,7 +86,7 @@ def storage_bytes(shape: tuple[int, ...], storage: Storage) -> int:
     >>> storage_bytes((4096, 4096), Storage(format="int4", scale_block=(128, 1)))
     8650752
     """
-    k, n = shape[-2:] if len(shape) > 1 else (1, shape[0])
+    k, n = (1, *shape)[-2:]
     stack = prod(shape[:-2])
     bits = BITS[storage.format]
     rows = ceil(storage.density * k) if storage.pruning == "structured" else k

@@ -7,7 +7,7 @@ name their inputs and outputs and stand in an order that can be executed.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
+from math import ceil, prod
 from typing import Literal
 
 from systolith_model.formats import BITS, Format, Storage, storage_bytes
@@ -150,9 +150,7 @@ def matmul_shape(graph: Graph, operation: Operation) -> MatmulShape:
 Shape = tuple[int, ...]
 
 
-def _product(
-    a: Shape, w: Shape, out: Shape, transposed: object, grouped: bool
-) -> tuple[MatmulShape | None, tuple[object, ...]]:
+def _product(a: Shape, w: Shape, out: Shape, transposed: object, grouped: bool) -> tuple[MatmulShape | None, Shape]:
     """Sizes, None where a and w do not fit, and the shape of the output."""
     if len(a) < 2 or len(w) < 2:
         return None, ()
@@ -174,6 +172,15 @@ def _product(
     if len(w) == 2:
         return MatmulShape(1, prod(a[:-1]), k, n), expected
     return MatmulShape(prod(a[:-2]), a[-2], k, n) if a[:-2] == w[:-2] else None, expected
+
+
+def busiest_rows(graph: Graph, operation: Operation) -> int:
+    """Rows of the busiest matrix of a grouped product, rounded up; of any other matmul its rows."""
+    shape = matmul_shape(graph, operation)
+    if not operation.attributes.get("grouped"):
+        return shape.m
+    pairs, experts = graph.tensors[operation.inputs[0]].shape[0], int(operation.attributes["experts"])
+    return max(ceil(float(operation.attributes["imbalance"]) * pairs / experts), ceil(pairs / shape.batch))
 
 
 def flops(graph: Graph, operation: Operation) -> int:

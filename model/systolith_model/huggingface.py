@@ -10,7 +10,8 @@ from pydantic import ValidationError as Invalid
 
 from systolith_model.architecture import Architecture
 from systolith_model.config import ConfigError, read_fields, sentence
-from systolith_model.families import FAMILIES, NESTED, Fields, Known
+from systolith_model.families import FAMILIES, NESTED
+from systolith_model.family_rules import Fields, Known
 
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh",

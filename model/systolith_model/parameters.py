@@ -80,9 +80,7 @@ class Matrix:
         return self.stack * self.k * self.n
 
 
-def layer_parameters(
-    architecture: Architecture, group: LayerGroup, *, experts: int | None = None
-) -> Parameters:
+def layer_parameters(architecture: Architecture, group: LayerGroup, *, experts: int | None = None) -> Parameters:
     """Parameters of one layer of a group; with ``experts`` of the routed ones instead of all."""
     sums = dict.fromkeys(("attention", "mlp", "experts", "routers"), 0)
     for matrix in layer_matrices(architecture, group, experts=experts):
@@ -90,9 +88,7 @@ def layer_parameters(
     return Parameters(**sums, vectors=_layer_vectors(architecture, group, experts))
 
 
-def layer_matrices(
-    architecture: Architecture, group: LayerGroup, *, experts: int | None = None
-) -> Iterator[Matrix]:
+def layer_matrices(architecture: Architecture, group: LayerGroup, *, experts: int | None = None) -> Iterator[Matrix]:
     """Matrices of one layer of a group; with ``experts`` of the routed ones instead of all."""
     for _ in range(2 if group.cross else 1):
         yield from _attention_matrices(architecture)
@@ -124,9 +120,7 @@ def _attention_matrices(a: Architecture) -> Iterator[Matrix]:
     yield Matrix("attention", a.n_heads * latent.v_dim, a.hidden_size)
 
 
-def _mlp_matrices(
-    a: Architecture, role: Literal["mlp", "experts"], width: int, stack: int = 1
-) -> Iterator[Matrix]:
+def _mlp_matrices(a: Architecture, role: Literal["mlp", "experts"], width: int, stack: int = 1) -> Iterator[Matrix]:
     yield Matrix(role, a.hidden_size, width, (2 if a.gated else 1) * stack)
     yield Matrix(role, width, a.hidden_size, stack)
 

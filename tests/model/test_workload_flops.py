@@ -1,6 +1,5 @@
 """FLOPs of graphs against what torch counts in the modules that transformers builds."""
 
-from math import prod
 from typing import Any
 
 import pytest
@@ -140,6 +139,28 @@ def test_training_step_of_transformers(model_type):
         inputs, source = {**inputs, "decoder_input_ids": ids(2, 5)}, {"source": 17}
     with FlopCounterMode(display=False) as counter:
         module(**inputs).logits.sum().backward()
-    tokens = prod(inputs["decoder_input_ids" if source else "input_ids"].shape[1:])
-    graph = training_graph(architecture, batch=2, tokens=tokens, flash=False, **source)
+    graph = training_graph(architecture, batch=2, tokens=5 if source else 17, flash=False, **source)
     assert total(graph) == counter.get_total_flops()
+
+
+def test_absorbed_decode_step_of_latent_attention():
+    fields = {**DECODERS["deepseek_v3"], "num_hidden_layers": 1}
+    architecture = architecture_from_hf({"model_type": "deepseek_v3", **fields})
+    batch, heads, keys, rank, nope, turned, v = 3, 6, 21, 16, 6, 4, 5
+
+    def step(q, up_k, latent, up_v):  # the products of DeepSeek-V2 (arXiv 2405.04434), section 2.1.2
+        inside = torch.einsum("bhn,hnr->bhr", q, up_k)
+        wide = torch.cat([inside, torch.zeros(batch, heads, turned)], dim=-1)
+        mixed = torch.einsum("bhk,bkr->bhr", torch.einsum("bhr,bkr->bhk", wide, latent), latent[..., :rank])
+        return torch.einsum("bhr,hrv->bhv", mixed, up_v)
+
+    with FlopCounterMode(display=False) as counter:
+        step(
+            torch.zeros(batch, heads, nope), torch.zeros(heads, nope, rank),
+            torch.zeros(batch, keys, rank + turned), torch.zeros(heads, rank, v),
+        )  # fmt: skip
+    graph = forward_graph(architecture, batch=batch, tokens=1, context=keys - 1)
+    names = ("layer.k_up", "layer.attention", "layer.v_up")
+    assert sum(flops(graph, operation) for operation in graph if operation.name in names) == counter.get_total_flops()
+    latent = next(tensor for name, tensor in graph.tensors.items() if name.endswith(".latent"))
+    assert latent.shape == (batch, 1, keys, rank + turned)

@@ -6,11 +6,8 @@ from systolith_model.workload.builder import ROPE_FLOPS, Builder
 
 def attention(build: Builder, group: LayerGroup, x: str) -> str:
     """Self-attention over ``x`` (B, T, D); the output of its last product."""
-    if build.architecture.latent is not None:
-        mixed = _latent(build, group, x)
-    else:
-        mixed = _heads(build, group, x)
     arch = build.architecture
+    mixed = _heads(build, group, x) if arch.latent is None else _latent(build, x)
     return build.linear("o_proj", mixed, arch.hidden_size, bias=arch.bias_out)
 
 
@@ -143,7 +140,7 @@ def _joined(build: Builder, group: LayerGroup, x: str) -> tuple[str, str, str]:
     return q, kept[0], kept[1]
 
 
-def _latent(build: Builder, group: LayerGroup, x: str) -> str:
+def _latent(build: Builder, x: str) -> str:
     """Latent attention: expanded to heads where nothing is cached yet, else absorbed into the queries."""
     arch, run = build.architecture, build.run
     latent = arch.latent

@@ -104,9 +104,7 @@ def forward_graph(
     return build.graph(f"{architecture.kind}-{size}-b{batch}-t{tokens}-c{context}-{run.formats}")
 
 
-def check_sizes(
-    architecture: Architecture, *, tokens: int, batch: int, context: int = 0, source: int = 0
-) -> None:
+def check_sizes(architecture: Architecture, *, tokens: int, batch: int, context: int = 0, source: int = 0) -> None:
     """Refuse sizes that a model cannot run.
 
     Raises
@@ -121,11 +119,10 @@ def check_sizes(
     if both != (source > 0) or source < 0:
         allowed = ">= 1" if both else "0"
         raise ValueError(f"source must be {allowed} where kind is {architecture.kind!r}, not {source}")
-    if tokens + context > architecture.max_positions:
-        raise ValueError(
-            f"tokens + context must be <= {architecture.max_positions}, not {tokens + context}"
-        )
-    if source > architecture.max_positions and architecture.position != "relative":
+    bounded = architecture.position in ("rope", "learned")  # the others go as far as one likes
+    if bounded and tokens + context > architecture.max_positions:
+        raise ValueError(f"tokens + context must be <= {architecture.max_positions}, not {tokens + context}")
+    if bounded and source > architecture.max_positions:
         raise ValueError(f"source must be <= {architecture.max_positions}, not {source}")
     if context and architecture.kind == "encoder":
         raise ValueError(f"context must be 0 where kind is 'encoder', not {context}")

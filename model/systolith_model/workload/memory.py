@@ -10,7 +10,7 @@ from systolith_model.architecture import Architecture, LayerGroup, layer_groups
 from systolith_model.formats import BITS, Format, Formats
 from systolith_model.parameters import parameter_count
 from systolith_model.workload.inference import check_sizes
-from systolith_model.workload.training import OPTIMIZER_STATES, Optimizer, Recompute
+from systolith_model.workload.training import OPTIMIZER_STATES, Optimizer, Recompute, check_choices
 
 MASK_BYTES = 1
 
@@ -93,9 +93,7 @@ def layer_activations(
         scores = sum(per_score * rows * arch.n_heads * seen for seen in keys)
     inner, routed = _mlp_widths(arch, group)
     split += rows * inner * size
-    return LayerActivations(
-        whole=whole + rows * routed * size, split=split, scores=scores, input=rows * width * size
-    )
+    return LayerActivations(whole=whole + rows * routed * size, split=split, scores=scores, input=rows * width * size)
 
 
 def _attention_widths(arch: Architecture) -> tuple[int, int, int]:
@@ -140,6 +138,7 @@ def training_memory(
     ValueError
         If a size is outside what is allowed.
     """
+    check_choices(optimizer, recompute)
     check_sizes(architecture, tokens=tokens, batch=batch, source=source)
     formats = formats or Formats()
     count = parameter_count(architecture)
@@ -156,16 +155,17 @@ def training_memory(
             largest = max(largest, whole)
         elif recompute == "selective":
             largest = max(largest, layer.scores)
-    rows = batch * tokens
-    ends = 0
-    if architecture.final_norm:
-        ends += rows * architecture.hidden_size * BITS[formats.residual] // 8
-    if architecture.head:  # input of the logits, and the logits in fp32 for the loss
-        ends += rows * (architecture.hidden_size * BITS[formats.residual] // 8 + 4 * architecture.vocab_size)
     states = OPTIMIZER_STATES[optimizer] + master_weights
     return TrainingMemory(
         weights=count * BITS[formats.weight.format] // 8,
         gradients=count * BITS[gradient_format] // 8,
         optimizer=4 * count * states,
-        activations=activations + largest + ends,
+        activations=activations + largest + _ends(architecture, batch * tokens, formats.residual),
     )
+
+
+def _ends(architecture: Architecture, rows: int, format: Format) -> int:
+    """Bytes kept behind the layers: inputs of the last norm and of the logits, and these in fp32 for the loss."""
+    stream = rows * architecture.hidden_size * BITS[format] // 8
+    kept = stream if architecture.final_norm else 0
+    return kept + (stream + 4 * rows * architecture.vocab_size if architecture.head else 0)

@@ -88,6 +88,4 @@ def _grouped(build: Builder, moe: Experts, name: str, x: str, width: int) -> str
     if moe.bias:
         inputs.append(build.tensor(f"{name}.bias", active, width, constant=True))
     out = build.tensor(f"{name}.out", pairs, width)
-    return build.add(
-        name, "matmul", inputs, out, grouped=True, experts=moe.n_experts, imbalance=moe.imbalance
-    )
+    return build.add(name, "matmul", inputs, out, grouped=True, experts=moe.n_experts, imbalance=moe.imbalance)

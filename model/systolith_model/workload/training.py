@@ -1,16 +1,17 @@
 """The graph of a training step: forward, backward, optimizer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from systolith_model.architecture import Architecture
 from systolith_model.formats import Format, Formats
-from systolith_model.graph import Graph, Operation, Tensor, flops
+from systolith_model.graph import Graph, Kind, Operation, Tensor, flops
 from systolith_model.parameters import parameter_count
 from systolith_model.workload.builder import Builder, Run
 from systolith_model.workload.inference import check_sizes, forward
 
+Attribute = int | float | bool | str
 Optimizer = Literal["adam", "sgd", "momentum"]
 Recompute = Literal["none", "selective", "full"]
 
@@ -18,6 +19,7 @@ Recompute = Literal["none", "selective", "full"]
 OPTIMIZER_FLOPS = {"adam": 14, "sgd": 2, "momentum": 4}
 OPTIMIZER_STATES = {"adam": 2, "sgd": 0, "momentum": 1}
 LOSS_FLOPS = 5  # maximum, difference, exponential, sum, logarithm's share, each logit
+GROUPING = ("grouped", "experts", "imbalance")
 BACKWARD_FACTOR = 2  # of norms and elementwise operations, as for products: one gradient an input and a weight
 
 
@@ -57,12 +59,7 @@ def training_graph(
     ValueError
         If a size or a choice is outside what is allowed.
     """
-    for name, value, allowed in (
-        ("optimizer", optimizer, tuple(OPTIMIZER_FLOPS)),
-        ("recompute", recompute, ("none", "selective", "full")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    check_choices(optimizer, recompute)
     check_sizes(architecture, tokens=tokens, batch=batch, source=source)
     run = Run(batch=batch, tokens=tokens, source=source, formats=formats or Formats(), caching=False)
     build = Builder(architecture, run)
@@ -80,6 +77,22 @@ def training_graph(
     _optimizer(build, optimizer, gradient_format, master=master_weights)
     size = f"{architecture.n_layers}x{architecture.hidden_size}"
     return build.graph(f"train-{architecture.kind}-{size}-b{batch}-t{tokens}-{run.formats}-{optimizer}")
+
+
+def check_choices(optimizer: str, recompute: str) -> None:
+    """Refuse an optimizer or a recomputation that is none.
+
+    Raises
+    ------
+    ValueError
+        In one sentence.
+    """
+    for name, value, allowed in (
+        ("optimizer", optimizer, get_args(Optimizer)),
+        ("recompute", recompute, get_args(Recompute)),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
 def _recomputed(ahead: tuple[Operation, ...], recompute: Recompute) -> Iterator[Operation]:
@@ -109,7 +122,8 @@ class _Backward:
     """Backward operations, from the last forward operation to the first."""
 
     def __init__(self, build: Builder, gradient_format: Format, flash: bool) -> None:
-        self.build, self.gradient_format, self.flash = build, gradient_format, flash
+        self.build, self.flash = build, flash
+        self.gradient_format: Format = gradient_format
         self.tensors = build.tensors
         self.produced = {name for operation in build.operations for name in operation.outputs}
 
@@ -127,47 +141,36 @@ class _Backward:
             return self._matmul(operation)
         outputs = [self.gradient(name) for name in operation.outputs]
         if operation.kind == "embedding":
-            rows = self.build.tensors[outputs[0]]
-            return [self._like(operation, "elementwise", outputs, outputs, flops=rows.elements)]
+            rows = replace(self.tensors[outputs[0]], name=f"{outputs[0]}.rows", format=self.gradient_format)
+            self.tensors[rows.name] = rows
+            return [_made(operation, "", "elementwise", outputs, [rows.name], {"flops": rows.elements})]
         inputs = [name for name in operation.inputs if self._moving(name)]
         grads = [self.gradient(name) for name in inputs]
         if not grads:
             return []
         if operation.kind == "attention":
-            attributes = {**operation.attributes, "backward": True}
+            how: dict[str, Attribute] = {**operation.attributes, "backward": True}
             if not self.flash:
-                attributes["scores_kept"] = True
-            return [self._like(operation, "attention", [*operation.inputs, *outputs], grads, **attributes)]
+                how["scores_kept"] = True
+            return [_made(operation, "", "attention", (*operation.inputs, *outputs), grads, how)]
         work = BACKWARD_FACTOR * flops(Graph(name="", tensors=self.tensors, operations=()), operation)
-        return [self._like(operation, operation.kind, [*operation.inputs, *outputs], grads, flops=work)]
+        return [_made(operation, "", operation.kind, (*operation.inputs, *outputs), grads, {"flops": work})]
 
     def _moving(self, name: str) -> bool:
         """Whether a tensor has a gradient: weights, and what an operation has made in floating point."""
         tensor = self.tensors[name]
         return tensor.format != "int32" and (tensor.constant or name in self.produced)
 
-    def _like(self, operation: Operation, kind, inputs, outputs, **attributes) -> Operation:  # noqa: ANN001
-        return replace(
-            operation, name=f"backward.{operation.name}", kind=kind, inputs=tuple(inputs), outputs=tuple(outputs),
-            attributes=attributes,
-        )  # fmt: skip
-
     def _matmul(self, operation: Operation) -> list[Operation]:
         a, w = operation.inputs[:2]
-        name, attributes = operation.name, {k: v for k, v in operation.attributes.items() if k in GROUPING}
+        kept = {key: value for key, value in operation.attributes.items() if key in GROUPING}
         out = self._plain_gradient(operation)
         tied = operation.attributes.get("transposed") == "w"
-        made = []
-        if self._moving(a):
-            how = attributes if tied else {**attributes, "transposed": "w"}
-            made.append(
-                replace(operation, name=f"backward.{name}.dx", inputs=(out, w), outputs=(self.gradient(a),), attributes=how)
-            )
-        how = {**attributes, "transposed": "a"}
         pair = (out, a) if tied else (a, out)
-        made.append(
-            replace(operation, name=f"backward.{name}.dw", inputs=pair, outputs=(self.gradient(w),), attributes=how)
-        )
+        made = [_made(operation, ".dw", "matmul", pair, [self.gradient(w)], {**kept, "transposed": "a"})]
+        if self._moving(a):
+            how = kept if tied else {**kept, "transposed": "w"}
+            made.insert(0, _made(operation, ".dx", "matmul", (out, w), [self.gradient(a)], how))
         return made
 
     def _plain_gradient(self, operation: Operation) -> str:
@@ -182,19 +185,37 @@ class _Backward:
         return name
 
 
-GROUPING = ("grouped", "experts", "imbalance")
+def _made(
+    operation: Operation,
+    part: str,
+    kind: Kind,
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    attributes: Mapping[str, Attribute],
+) -> Operation:
+    """A backward operation of a forward one."""
+    return replace(
+        operation,
+        name=f"backward.{operation.name}{part}",
+        kind=kind,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        attributes=attributes,
+    )
 
 
 def _optimizer(build: Builder, optimizer: Optimizer, gradient_format: Format, *, master: bool) -> None:
     """One pass over all parameters, their gradients and states."""
     size = parameter_count(build.architecture)
-    weights = build.tensor("parameters", size, format=build.run.formats.weight.format)
+    weights = build.tensor("weights_next", size, format=build.run.formats.weight.format)
     reads = [build.tensor("gradients", size, format=gradient_format)]
     if master:
         reads.append(build.tensor("master_weights", size, format="fp32"))
-    for state in range(OPTIMIZER_STATES[optimizer]):
-        reads.append(build.tensor(f"state_{state}", size, format="fp32"))
-    # States are read and written: their names stand on both sides, and written ones count again.
+    states = range(OPTIMIZER_STATES[optimizer])
+    reads += [build.tensor(f"state_{state}", size, format="fp32") for state in states]
+    # What is read and written counts twice, so the written one has a name of its own.
     written = [build.tensor(f"{name}_next", size, format="fp32") for name in reads[1:]]
-    inputs = reads if master else [weights, *reads]
-    build.add(f"optimizer.{optimizer}", "elementwise", inputs, weights, *written, flops=OPTIMIZER_FLOPS[optimizer] * size)
+    if not master:
+        reads.append(build.tensor("weights", size, format=build.run.formats.weight.format))
+    work = OPTIMIZER_FLOPS[optimizer] * size
+    build.add(f"optimizer.{optimizer}", "elementwise", reads, weights, *written, flops=work)

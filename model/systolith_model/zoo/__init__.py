@@ -80,7 +80,7 @@ def entry(name: str) -> Entry:
         for ending in VARIANTS:
             wanted = wanted.removesuffix(ending)
     if wanted not in index:
-        raise ValueError(f"model must be one of {', '.join(names())}, not {name!r}")
+        raise ValueError(f"model must be one of {', '.join(names())}, a folder, or a config.json, not {name!r}")
     record = _file()["models"][index[wanted]]
     return Entry(
         name=record["name"],
