@@ -189,7 +189,7 @@ def _local_cpu() -> Device:
     from systolith_sim.devices.library import device_names
 
     if "local-cpu" not in device_names():
-        save(calibrate(quick=True))
+        save(calibrate(seconds=5.0))
     return find_device("local-cpu")
 
 

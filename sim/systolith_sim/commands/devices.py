@@ -1,11 +1,12 @@
 """``systolith devices`` and ``systolith calibrate``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from systolith_sim.commands.shared import Json, bad_input
+from systolith_sim.commands.shared import Json, bad_input, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def devices(
-    name: Annotated[str | None, typer.Argument(help="a device's name, or the path of its file; all unless given")] = None,
+    name: Annotated[str | None, typer.Argument(help="a name, or the path of a file; all unless given")] = None,
     devices_dir: Folder = None,
     json: Json = False,
 ) -> None:
@@ -44,7 +45,7 @@ def devices(
 def calibrate(
     out: Annotated[Path | None, typer.Option(help="file to write; local-cpu.toml in your device folder unless given")]
     = None,
-    seconds: Annotated[float, typer.Option(help="time to measure, 5..170")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="time for the repeats, 5..100; the whole takes longer")] = 40.0,
     threads: Annotated[int | None, typer.Option(help="most threads; all that torch uses unless given")] = None,
     devices_dir: Folder = None,
     json: Json = False,
@@ -57,10 +58,14 @@ def calibrate(
         use_folder(devices_dir)
         if out is not None and (out.suffix != ".toml" or not out.parent.is_dir()):
             raise ValueError(f"out must be a .toml file in a folder that exists, not {out}")
+        if not 5 <= seconds <= 100:
+            raise ValueError(f"seconds must be 5 .. 100, not {seconds:g}")
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch reads it when it is first imported
         from systolith_sim.devices.calibrate import calibrate_all
 
-        found = calibrate_all(threads=threads, seconds=seconds, out=out, show=not json)
-    first, path = found[0]
+        with progress_bar(not json) as progress:
+            found = calibrate_all(threads=threads, seconds=seconds, out=out, progress=progress)
+    first = found[0][0]
     if json:
         typer.echo(details(first).model_dump_json(by_alias=True))
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from systolith_model.formats import BITS, Format
 from systolith_sim.devices import measure, power, workloads
+from systolith_sim.devices.calibrate_gpu import calibrate_gpu, gpu_facts
 from systolith_sim.devices.describe import LOCAL, describe
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import user_folder, write_device
@@ -14,8 +15,7 @@ from systolith_sim.devices.measure import Action, Clock, Timing
 
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8")
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Rows of the products; torch has no int8 product of 16 or fewer."""
-FIRST_INT8_ROWS = 32
+"""Rows of the products."""
 STREAMS = ("norm", "rope", "gate", "add", "append")
 ELEMENTS = tuple(2**power for power in (9, 12, 14, 16, 18, 20, 22))
 """What the streams write, and heads x keys x head size of a decode step."""
@@ -27,7 +27,8 @@ MAIN_WEIGHTS = (2048, 4096)
 LONGEST_S = 1.0
 """A curve ends before a size that would take longer than this."""
 Step = Callable[[str, int], None]
-"""Told what is measured next, and the number of measurements in all."""
+"""Told what was measured, and the number of measurements in all."""
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass
@@ -59,7 +60,9 @@ class _Job:
     make: Callable[[], Action | None]
 
 
-def calibrate(*, threads: int | None = None, seconds: float = 10.0, step: Step | None = None) -> Device:
+def calibrate(
+    *, threads: int | None = None, seconds: float = 10.0, step: Step | None = None, clock: Clock | None = None
+) -> Device:
     """Measure this machine's processor with torch, as one device with ``threads`` cores.
 
     Parameters
@@ -70,6 +73,8 @@ def calibrate(*, threads: int | None = None, seconds: float = 10.0, step: Step |
         Time for the repeats; what must be measured at least takes some ten seconds more on a busy machine.
     step : callable, optional
         Called with what was measured and the number of measurements in all.
+    clock : callable, optional
+        CPU time of the busiest thread, unless given (``measure.wall_clock`` on a machine that does nothing else).
 
     Raises
     ------
@@ -86,8 +91,53 @@ def calibrate(*, threads: int | None = None, seconds: float = 10.0, step: Step |
     if not seconds > 0:
         raise ValueError(f"seconds must be above 0, not {seconds}")
     with measure.torch_threads(count), torch.inference_mode():
-        measured = measure_cpu(count, seconds, step or (lambda *_: None))
+        measured = measure_cpu(count, seconds, step or (lambda *_: None), clock or measure.cpu_clock(count))
     return describe(measured, LOCAL if count == standard else f"{LOCAL}-{count}t")
+
+
+def calibrate_all(
+    *, threads: int | None = None, seconds: float = 60.0, out: Path | None = None, progress: Progress | None = None
+) -> list[tuple[Device, Path]]:
+    """Measure all that torch uses here, one thread alone too, and a GPU where there is one; write a file each.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Most threads; without it, as many as torch uses by default.
+    seconds : float
+        Time for the repeats of all of them together.
+    out : Path, optional
+        File of the first device; the others go beside it under their names. Else the user's device folder.
+    progress : callable, optional
+        Called with what was measured, how many are done, and how many there are in all.
+
+    Raises
+    ------
+    ValueError
+        As ``calibrate``.
+    """
+    import torch
+
+    most = threads if threads is not None else min(torch.get_num_threads(), os.cpu_count() or 1)
+    facts, found, done = gpu_facts(), list[Device](), [0]
+    counts = [most] if most == 1 else [most, 1]
+    parts = len(counts) + (facts is not None)
+
+    def measured(name: str) -> Step:
+        def step(what: str, total: int) -> None:
+            done[0] += 1
+            if progress is not None:
+                progress(f"{name}: {what}", done[0], total * parts)
+
+        return step
+
+    for count in counts:
+        name = f"{count} thread{'s' if count > 1 else ''}"
+        found += [calibrate(threads=count, seconds=seconds / parts, step=measured(name))]
+    if facts is not None:
+        found.append(calibrate_gpu(facts, seconds=seconds / parts, step=measured("GPU")))
+    return [(device, save(device, out if out is None or not index else out.with_name(f"{device.id}.toml")))
+            for index, device in enumerate(found)]  # fmt: skip
 
 
 def save(device: Device, path: Path | None = None) -> Path:
@@ -97,11 +147,10 @@ def save(device: Device, path: Path | None = None) -> Path:
     return chosen
 
 
-def measure_cpu(threads: int, seconds: float, step: Step) -> Measured:
+def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measured:
     """All measurements with as many threads as torch is set to."""
     caches = {f"l{level}": size for level in (2, 3) if (size := measure.cache_bytes(level))}
     found = Measured(threads, caches)
-    clock = measure.cpu_clock(threads)
     jobs = [job for numbers in FORMATS for job in _jobs(found, numbers)]
     total = len(jobs) + len(caches) + 4
     budget = seconds / total
@@ -119,7 +168,7 @@ def measure_cpu(threads: int, seconds: float, step: Step) -> Measured:
     for job in jobs:
         _run(job, found, clock, budget)
         step(job.curve, total)
-    _power(found, clock)
+    _power(found)
     found.load = measure.load_average()
     return found
 
@@ -136,14 +185,14 @@ def _run(job: _Job, found: Measured, clock: Clock, budget_s: float) -> None:
 
 def _jobs(found: Measured, numbers: Format) -> Iterator[_Job]:
     """Every measurement of a format, sizes of a curve ascending."""
-    first = FIRST_INT8_ROWS if numbers == "int8" else 1
+    first = 32 if numbers == "int8" else 1  # some builds of torch refuse an int8 product of 16 rows or fewer
     small = workloads.filled(numbers, 16, 16)
     yield _Job(f"launch.{numbers}", 1, lambda: workloads.product(numbers, first, [small]))
     for level, shape, copies in _weights(found.caches, numbers):
         name = f"product.{numbers}.{level}"
         found.weights[name] = shape[0] * shape[1]
         make = _Weights(numbers, shape, copies)
-        for rows in (rows for rows in ROWS if rows >= first):
+        for rows in ROWS:
             yield _Job(name, rows, lambda rows=rows, make=make: workloads.product(numbers, rows, make()))
     if numbers == "int8":
         return
@@ -204,7 +253,7 @@ def _copy_bandwidth(size_bytes: int, clock: Clock, budget_s: float) -> float:
     return 2 * source.numel() * 4 / measure.repeat(lambda: target.copy_(source), clock, budget_s).seconds
 
 
-def _power(found: Measured, clock: Clock) -> None:
+def _power(found: Measured) -> None:
     """Watts idle, multiplying and streaming, where the counters can be read."""
     import time
 

@@ -20,7 +20,6 @@ from systolith_sim.devices.device import (
 )
 from systolith_sim.devices.figures import Datum, Strict, tuples
 
-
 LEAST_FEED = 2.0
 """Least ratio of what all units take in to what the main memory gives: 2.1 (A100) to 7 on the measured GPUs."""
 SLOWEST_STEP_S = 4e-7

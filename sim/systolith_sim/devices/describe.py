@@ -223,5 +223,5 @@ def _timing(timing: Timing) -> Datum:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+    return value if value == int(value) else float(f"{value:.4g}")
 

@@ -12,9 +12,9 @@ from systolith_model.graph import Graph, MatmulShape, Operation, Tensor, flops, 
 from systolith_sim.devices import attention as fused
 from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
 from systolith_sim.devices.classes import class_of
+from systolith_sim.devices.core import core_terms
 from systolith_sim.devices.curves import curve_terms
 from systolith_sim.devices.device import Device, KernelParameters, Operator, Regime, RegimeError
-from systolith_sim.devices.core import core_terms
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.systolic import systolic_gemm

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -13,6 +13,9 @@ from pydantic import ValidationError
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import tuples
 from systolith_sim.devices.toml import device_toml
+
+LIKE = 0.8
+"""Least likeness of a name that is offered for one that is unknown: common letters, and a tenth a common first one."""
 
 
 class DeviceError(ValueError):
@@ -108,8 +111,13 @@ def find_device(name: str) -> Device:
 def _unknown(name: str) -> str:
     known = device_names()
     given, every = name.lower(), [*known, *_aliases()]
-    alike = [other for other in every if other.startswith(given[:4]) or given in other]
-    matches = [*alike, *get_close_matches(given, every, n=8, cutoff=0.5)]
+
+    def likeness(other: str) -> float:
+        common = next((place for place, pair in enumerate(zip(given, other, strict=False)) if len(set(pair)) > 1),
+                      min(len(given), len(other)))  # fmt: skip
+        return SequenceMatcher(None, given, other).ratio() + common / 10
+
+    matches = sorted((other for other in every if likeness(other) > LIKE), key=likeness, reverse=True)
     close = list(dict.fromkeys(_aliases().get(match, match) for match in matches))
     near = f"spelled like it: {', '.join(close[:4])}; " if close else ""
     hint = "; `systolith calibrate` makes local-cpu" if name.startswith("local") else ""

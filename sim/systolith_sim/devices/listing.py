@@ -1,6 +1,5 @@
 """Devices for people and programs: a row each, or every figure of one with its interval and source."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -141,8 +140,3 @@ def _figure(path: str, datum: Datum, sources: Mapping[str, str]) -> Figure:
     how = "measured" if datum.confidence == "measured" else "derived"
     source = f"{sources[datum.source]} ({datum.confidence})" + (f": {datum.note}" if datum.note else "")
     return Figure(value=datum.value, unit=unit_of(path), how=how, source=source, low=low, high=high)
-
-
-def json_schema(model: type[BaseModel]) -> str:
-    """JSON Schema of an output; the packaged copies are in systolith_sim/schemas."""
-    return json.dumps(model.model_json_schema(by_alias=True), indent=1) + "\n"

@@ -44,6 +44,14 @@ def cpu_clock(threads: int) -> Clock:
     return clock
 
 
+def wall_clock(action: Action, calls: int) -> float:
+    """Elapsed seconds: what counts on a machine that does nothing else."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        action()
+    return (time.perf_counter() - start) / calls
+
+
 def gpu_clock(synchronize: Action) -> Clock:
     """Seconds between two synchronizations."""
 
