@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,14 @@ from systolith_model.graph import BITS, Format, Graph, MatmulShape, Operation, T
 from systolith_sim.devices import attention as fused
 from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
 from systolith_sim.devices.classes import class_of
-from systolith_sim.devices.device import Device, KernelParameters, Operator, Regime, RegimeError
+from systolith_sim.devices.device import (
+    AttentionParameters,
+    Device,
+    KernelParameters,
+    Operator,
+    Regime,
+    RegimeError,
+)
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
 from systolith_sim.devices.systolic import systolic_gemm
 
@@ -30,6 +37,9 @@ WIDER: dict[Format, tuple[Format, ...]] = {
 
 SCORED_FORMATS = ("bf16", "fp16")
 """Formats the GPU and TPU errors were scored on; others get the interval twice as wide, in logarithm."""
+
+MATRIX_SPEEDUP = 16.0
+"""Peak in bf16 over that of the vector units where a GPU's file states no fp32: 4 (L40S) to 16 (A100)."""
 
 UNSCORED = 2.0
 """Factor below and above where nothing of the kind was ever scored. Declared, not measured."""
@@ -169,6 +179,12 @@ def kernel_time(
     )
 
 
+def regimes(terms: Terms) -> NDArray[np.str_]:
+    """What bounds each row: the launch where it is more than half, else the longer of compute and memory."""
+    launch = terms.launch_s > terms.total_s / 2
+    return np.where(launch, "launch", np.where(terms.memory_s > terms.compute_s, "memory", "compute"))
+
+
 def cost(device: Device, graph: Graph, *, launch: Launch = "graph") -> Iterator[tuple[Operation, KernelTime]]:
     """Cost of one instance of every operation, in the graph's order; ``operation.count`` is not applied."""
     reuse = float(weight_bytes(graph))
@@ -219,7 +235,7 @@ def _terms(
     if operation.kind == "matmul":
         return "matmul", _matmul(device, machine, graph, operation, reuse)
     if operation.kind == "attention":
-        return "attention", _attention(device, machine, graph, operation)
+        return "attention", _attention(device, machine, graph, operation, reuse)
     moved = _moved_bytes(graph, operation)
     memory = streaming_s(device, moved)
     vector = device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]
@@ -252,31 +268,48 @@ def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation
     return tiled_gemm(machine, **sizes)
 
 
-def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation) -> Terms:
-    q, k, _ = graph.inputs_of(operation)
-    causal = bool(operation.attributes.get("causal"))
+def fused_attention(
+    device: Device,
+    sizes: fused.AttentionSizes,
+    parameters: AttentionParameters,
+    *,
+    constants: fused.AttentionConstants = fused.ATTENTION,
+    library: fused.AttentionLibrary | None = None,
+    **how: Unpack[fused.AttentionUse],
+) -> Terms:
+    """Seconds of fused attention on a GPU, products in bf16; ``how`` as in ``attention.attention``."""
+    peaks = device.peak_ops_per_s
+    machine = machine_of(device, computed_in(device, "bf16"))
+    quantized = parameters.quantized_launch_s
+    fit = fused.AttentionFit(
+        parameters.launch_s.value, parameters.efficiency.value, parameters.start_s.value,
+        0.0 if quantized is None else quantized.value,
+    )  # fmt: skip
+    vector = peaks["fp32"].value if "fp32" in peaks else machine.peak_ops_per_s / MATRIX_SPEEDUP
+    return fused.attention(
+        machine, sizes, fit=fit, library=library or fused.LIBRARIES[parameters.library],
+        vector_ops_per_s=vector, constants=constants, **how,
+    )  # fmt: skip
+
+
+def _attention(
+    device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float
+) -> Terms:
+    q, k, v = graph.inputs_of(operation)[:3]
+    attributes = operation.attributes
     batch, heads, queries, size = q.shape
-    library = parameters_of(device).attention
-    if device.kind == "gpu" and library is not None:
-        sizes = fused.AttentionSizes.of(batch, heads, k.shape[1], queries, k.shape[2], size)
-        chosen = fused.AttentionLibrary(
-            library.packs_groups, library.splits_ungrouped, library.cache_passes.value
-        )
-        own = Machine(
-            **{
-                **vars(machine),
-                "launch_s": library.launch_s.value,
-                "compute_efficiency": library.efficiency.value,
-            }
-        )
-        return fused.attention(
-            own,
-            sizes,
-            causal=causal,
-            element_bytes=BITS[q.format] / 8,
-            kv_bytes=BITS[k.format] / 8,
-            library=chosen,
-        )
+    parameters = parameters_of(device).attention
+    if device.kind == "gpu" and parameters is not None:
+        causal = bool(attributes.get("causal"))
+        sizes = fused.AttentionSizes.of(
+            batch, heads, k.shape[1], queries, k.shape[2], size,
+            int(attributes.get("value_size", v.shape[-1])), int(attributes.get("window", 0)) or np.inf,
+        )  # fmt: skip
+        return fused_attention(
+            device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8,
+            kv_bytes=BITS[k.format] / 8, writes_cache=causal, shared_values="value_size" in attributes,
+            reuse_bytes=reuse,
+        )  # fmt: skip
     moved = _moved_bytes(graph, operation)
     compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)
     compute = np.asarray(compute + moved / (machine.feed_bytes_per_s * machine.units))
