@@ -34,7 +34,7 @@ STARTS = {"launch_s": 5e-6, "efficiency": 0.85, "start_s": 2e-6}
 FREE = {
     "flash-attention-2": ("lone_softmax", "combine_s", "combine_split_s", "regroup_s"),
     "flash-attention-3": (
-        "combine_s", "combine_split_s", "quantized_multiply", "quantized_softmax", "quantizing_passes",
+        "combine_s", "combine_split_s", "plan_s", "quantized_multiply", "quantized_softmax", "quantizing_passes",
     ),
 }  # fmt: skip
 """Constants of each library that are fitted; the others are read in its source."""

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from accuracy_tables import Array, Rows, Words
@@ -18,10 +19,12 @@ from accuracy_tables.attention import part
 from accuracy_tables.collective import TABLES, link_terms
 
 from fit_devices import descend, distance
-from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants
+from fit_files import LEAST_ROWS, datum, folder, restate, shortest
+from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
-from systolith_sim.devices.parameters import CollectiveParameters, CustomParameters
+from systolith_sim.devices.parameters import CollectiveParameters, CustomParameters, LinkClass, LinkError
+from systolith_sim.devices.toml import device_toml
 
 Parameters = dict[str, float]
 START: Parameters = {
@@ -32,6 +35,11 @@ CUSTOM_START: Parameters = {
 }  # fmt: skip
 SWITCH_REDUCES = ("h100-sxm",)
 """Devices whose switch reduced in the measurements (NVLink SHARP)."""
+FITTED, SCORED = "fitted_collective", "scored_collective"
+ORIGIN = "NCCL and custom all-reduce tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_collective.py"
+PCIE_ORIGIN = "all-reduce of four A100 over PCIe 4 in microsoft/vidur@7d47513, by benchmarks/fit_collective.py"
+PCIE_WIDER = 4.0
+"""Exponent on the spread of the one group over PCIe that was measured."""
 WEIGHTS = {"all_reduce nccl": 2.0}
 """Tensor parallelism is all-reduces: they count twice."""
 
@@ -54,10 +62,10 @@ def library_loss(
     found = find_device(device)
 
     def loss(trial: Parameters) -> float:
-        stated = CollectiveParameters.model_construct(**figures(bounded(trial)))
+        own = parameters("nccl", trial)
         return sum(
             WEIGHTS.get(rows.operation, 1.0)
-            * distance(link_terms(found, rows, stated, constants).total_s, rows.measured)
+            * distance(link_terms(found, rows, own, constants).total_s, rows.measured)
             for rows in seen
         )
 
@@ -77,53 +85,158 @@ def fit_custom(device: str, seen: Sequence[Rows]) -> Parameters:
     found = find_device(device)
 
     def loss(trial: Parameters) -> float:
-        stated = CustomParameters.model_construct(**figures(bounded(trial)))
-        return sum(distance(link_terms(found, rows, stated).total_s, rows.measured) for rows in seen)
+        own = parameters("custom", trial)
+        return sum(distance(link_terms(found, rows, own).total_s, rows.measured) for rows in seen)
 
     return bounded(descend(loss, CUSTOM_START))
 
 
+def parameters(family: str, fit: Mapping[str, float]) -> CollectiveParameters | CustomParameters:
+    """A fit as the models take it."""
+    kind = CustomParameters if family == "custom" else CollectiveParameters
+    return kind.model_construct(**figures(bounded(fit)))
+
+
 def tables(data: Path) -> dict[tuple[str, str], list[Rows]]:
-    """Rows the fits may see, by device and family: nccl, custom or pcie."""
+    """Rows the fits may see, by device and family."""
     (table,) = TABLES
     found: dict[tuple[str, str], list[Rows]] = {}
     for rows in table.rows(data):
-        if "profile" in rows.operation:
-            continue
-        family = "custom" if "custom" in rows.operation else "pcie" if "pcie" in rows.operation else "nccl"
-        found.setdefault((rows.device, family), []).append(part(rows, table.used(rows)))
+        if (used := table.used(rows)).any():
+            found.setdefault((rows.device, families(rows)), []).append(part(rows, used))
     return found
 
 
+def families(rows: Rows) -> str:
+    """Which fit predicts rows: nccl, custom or pcie."""
+    if rows.inputs["kind"][0] == "custom":
+        return "custom"
+    return "pcie" if rows.inputs["link"][0] == "pcie" else "nccl"
+
+
+def report(data: Path, device: str, family: str, fit: Parameters) -> None:
+    """Print a fit, and its error on every table that it predicts."""
+    (table,) = TABLES
+    print(device, family, {name: f"{value:.4g}" for name, value in fit.items()})
+    for rows in table.rows(data):
+        if rows.device == device and families(rows) == family:
+            total = link_terms(find_device(device), rows, parameters(family, fit)).total_s
+            off, used = np.abs(total / rows.measured - 1), table.used(rows)
+            words = [f"{word} {off[mask].mean():.1%}" for word, mask in (("used", used), ("never", ~used)) if mask.any()]
+            print(f"  {rows.operation}: {', '.join(words)}")
+
+
+def residuals(device: str, family: str, seen: Sequence[Rows], fit: Parameters) -> tuple[Array, Words]:
+    """Measured over predicted, and regime."""
+    terms = [link_terms(find_device(device), rows, parameters(family, fit)) for rows in seen]
+    ratio = np.concatenate([rows.measured / part.total_s for rows, part in zip(seen, terms, strict=True)])
+    return ratio, np.concatenate([part.regime for part in terms])
+
+
+def errors(ratio: Array, words: Words, widen: float = 1.0) -> tuple[LinkError, ...]:
+    """Intervals by regime."""
+    found = []
+    regimes: tuple[Literal["launch", "link"], ...] = ("launch", "link")
+    for word in regimes:
+        chosen = ratio[words == word]
+        if len(chosen) >= LEAST_ROWS:
+            low, high = shortest(chosen, widen)
+            found.append(LinkError(regime=word, low=low, high=high, rows=len(chosen), source=SCORED))
+    return tuple(found)
+
+
+def stated(kind: type[CollectiveParameters] | type[CustomParameters], fit: Mapping[str, float]) -> object:
+    """A fit as a file states it, to four digits."""
+    return kind.model_validate({name: datum(value, FITTED) for name, value in fit.items()})
+
+
+def write_class(name: str, fit: Parameters, found: tuple[LinkError, ...], origin: str, scored: str) -> None:
+    """Parameters and errors of a class of links."""
+    family = link_class(name)
+    kept = {field: getattr(family, field) for field in family.model_fields_set}
+    changed = {
+        **kept, "collective": stated(CollectiveParameters, fit), "errors": found,
+        "sources": {FITTED: origin, SCORED: scored},
+    }  # fmt: skip
+    text = device_toml(LinkClass.model_validate(changed))
+    (folder() / "links" / f"{name}.toml").write_text(text, "utf-8")
+
+
+def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[str, str], Parameters]) -> None:
+    """Device files, and the classes of NVLink and PCIe."""
+    libraries = {device: fit for (device, family), fit in fits.items() if family == "nccl"}
+    for name, fit in libraries.items():
+        device = find_device(name)
+        link = device.links["nvlink"].model_copy(
+            update={
+                "collective": stated(CollectiveParameters, fit),
+                "custom": stated(CustomParameters, fits[name, "custom"]),
+            }
+        )
+        off = [residuals(name, family, seen[name, family], fits[name, family]) for family in ("nccl", "custom")]
+        ratio, words = (np.concatenate(columns) for columns in zip(*off, strict=True))
+        restate(
+            device, {FITTED: ORIGIN, SCORED: f"groups of 2 and 8 in {ORIGIN}"},
+            links={**device.links, "nvlink": link}, link_errors=errors(ratio, words),
+        )  # fmt: skip
+    crossed = [
+        residuals(name, "nccl", seen[name, "nccl"], fit)
+        for name in libraries
+        for other, fit in libraries.items()
+        if other != name
+    ]
+    ratio, words = (np.concatenate(columns) for columns in zip(*crossed, strict=True))
+    scored = "A100 and H100 each with the other's parameters"
+    write_class("nvlink", mean(list(libraries.values())), errors(ratio, words), f"geometric mean, {ORIGIN}", scored)
+    for (device, family), fit in fits.items():
+        if family == "pcie":
+            ratio, words = residuals(device, family, seen[device, family], fit)
+            spread = errors(ratio, words, widen=PCIE_WIDER)
+            write_class("pcie", fit, spread, PCIE_ORIGIN, f"the one group measured, to the power {PCIE_WIDER}")
+
+
+def mean(fits: Sequence[Parameters]) -> Parameters:
+    """Geometric mean of the figures that all fits have."""
+    names = [name for name in fits[0] if all(name in fit for fit in fits)]
+    return {name: float(np.exp(np.mean([np.log(fit[name]) for fit in fits]))) for name in names}
+
+
+def fit_shared(seen: Mapping[tuple[str, str], Sequence[Rows]]) -> CollectiveConstants:
+    """What all links share, alternating with each library's own parameters; sends apart."""
+    constants, fits = CONSTANTS, dict[str, Parameters]()
+    tables = {device: rows for (device, family), rows in seen.items() if family == "nccl"}
+    for _ in range(3):
+        fits = {device: fit_library(device, rows, constants, fits.get(device)) for device, rows in tables.items()}
+
+        def loss(trial: Parameters, fits: Mapping[str, Parameters] = fits) -> float:
+            shared = CollectiveConstants(**bounded(trial))
+            return sum(library_loss(device, tables[device], shared)(fit) for device, fit in fits.items())
+
+        constants = CollectiveConstants(**bounded(descend(loss, asdict(constants))))
+    return constants
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--shared", action="store_true")
+    """Fit, print, and with ``--write`` update the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
+    parser.add_argument("--write", action="store_true", help="update device files and link classes")
+    parser.add_argument("--shared", action="store_true", help="refit what all links share, and print it")
     chosen = parser.parse_args()
     seen = tables(chosen.data)
     if chosen.shared:
-        constants = CONSTANTS
-        fits: dict[str, Parameters] = {}
-        for _ in range(3):
-            for (device, family), rows in seen.items():
-                if family == "nccl":
-                    fits[device] = fit_library(device, rows, constants, fits.get(device))
-            constants = CollectiveConstants(**descend(lambda trial: sum(
-                library_loss(device, seen[device, "nccl"], CollectiveConstants(**trial))(fit) for device, fit in fits.items()
-            ), asdict(constants)))
-        print(constants)
+        print(fit_shared(seen))
         return
-    (table,) = TABLES
-    for (device, family), rows in seen.items():
-        fit = fit_custom(device, rows) if family == "custom" else fit_library(device, rows)
-        print(device, family, {k: f"{v:.4g}" for k, v in fit.items()})
-        kind = CustomParameters if family == "custom" else CollectiveParameters
-        stated = kind.model_construct(**figures(fit))
-        for every in table.rows(chosen.data):
-            if every.device == device and (every.inputs["link"][0] == ("pcie" if family == "pcie" else "nvlink")) and ((every.inputs["kind"][0] == "custom") == (family == "custom")):
-                off = np.abs(link_terms(find_device(device), every, stated).total_s / every.measured - 1)
-                used = table.used(every)
-                print("  ", every.operation, f"used {off[used].mean():.1%}" if used.any() else "", f"never {off[~used].mean():.1%}")
+    fits = {
+        (device, family): fit_custom(device, rows) if family == "custom" else fit_library(device, rows)
+        for (device, family), rows in seen.items()
+    }
+    for (device, family), fit in fits.items():
+        report(chosen.data, device, family, fit)
+    if chosen.write:
+        write(seen, fits)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ LEAST_ROWS = 20
 """A regime with fewer scored rows takes the interval of its operator as a whole."""
 
 
-LEAST_INSIDE = 0.87
-"""Least share of a group's rows that the common interval of a regime holds, before the group sets it."""
+INSIDE = 0.94
+"""Share of the fit's rows inside an interval meant for 90 % of others."""
 
 
 def folder() -> Path:
@@ -29,16 +29,23 @@ def datum(value: float, source: str) -> Datum:
     return Datum(value=float(f"{value:.4g}"), source=source, confidence="derived")
 
 
-def quantiles(ratio: Array, widen: float = 1.0) -> tuple[float, float]:
-    """5 % and 95 % quantiles of measured over predicted around 1; ``widen`` is an exponent."""
-    low, high = np.quantile(ratio, (0.05, 0.95)) ** widen
+def shortest(ratio: Array, widen: float = 1.0) -> tuple[float, float]:
+    """Ends of the shortest interval, in logarithm, that holds ``INSIDE`` of measured over predicted, and 1.
+
+    Outliers stand on one side (a slow replay), where quantiles of both ends would waste width. ``widen`` is an
+    exponent.
+    """
+    ordered = np.sort(np.log(ratio))
+    held = int(np.ceil(INSIDE * len(ordered)))
+    first = int((ordered[held - 1 :] - ordered[: len(ordered) - held + 1]).argmin())
+    low, high = np.exp(widen * ordered[[first, first + held - 1]])
     return round(float(min(low, 1.0)), 3), round(float(max(high, 1.0)), 3)
 
 
 def regime_errors(
     operator: Operator, ratio: Array, regimes: Words, groups: Words, source: str, *, widen: float = 1.0
 ) -> tuple[RegimeError, ...]:
-    """Errors by regime from measured over predicted; the widest of the groups where one would be left outside."""
+    """Errors by regime from measured over predicted; the widest of the groups that have enough rows."""
     found: list[RegimeError] = []
     words: tuple[Regime, ...] = ("launch", "memory", "compute")
     for word in words:
@@ -46,10 +53,8 @@ def regime_errors(
         if len(chosen) >= LEAST_ROWS:
             own = groups[regimes == word]
             parts = [part for name in np.unique(own) if len(part := chosen[own == name]) >= LEAST_ROWS]
-            low, high = quantiles(chosen, widen)
-            if any(np.mean((low <= part) & (part <= high)) < LEAST_INSIDE for part in parts):
-                ends = [quantiles(part, widen) for part in parts]
-                low, high = min(low for low, _ in ends), max(high for _, high in ends)
+            ends = [shortest(part, widen) for part in parts or [chosen]]
+            low, high = min(low for low, _ in ends), max(high for _, high in ends)
             found.append(
                 RegimeError(
                     operator=operator, regime=word, low=low, high=high, rows=len(chosen), source=source,

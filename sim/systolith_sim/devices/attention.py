@@ -47,6 +47,8 @@ class AttentionLibrary:
     """Second kernel that merges the splits of a decode."""
     combine_split_s: float
     """The same, for each split."""
+    plan_s: float
+    """Planning of even splits, for each pair of sequences."""
     regroup_s: float
     """Kernels that bring grouped queries together, and back, where sequences and groups are several."""
     quantized_keys: int = 128
@@ -65,31 +67,31 @@ class AttentionConstants:
 
     sharpness: float = 3.638
     """Exponent of the smooth maximum of compute and memory."""
-    softmax_ops: float = 16.5
+    softmax_ops: float = 15.85
     """Vector operations of one score: scale, maximum, exponential, sum, conversion."""
-    head_start: float = 0.352
+    head_start: float = 0.447
     """Share of a thread block's start that grows with the head size."""
-    row_passes: float = 4.28
+    row_passes: float = 4.59
     """Times a row of queries and its result pass the feed path where no other thread block hides it."""
     merge_passes: float = 6.44
     """Times a split's partial result (fp32) passes the feed path."""
     decode_share: float = 0.808
     """Time of a block of keys in decode against prefill: nothing is masked."""
-    write_row_s: float = 9.79e-7
+    write_row_s: float = 9.69e-7
     """A thread block that writes one token into the cache."""
-    write_passes: float = 0.568
+    write_passes: float = 0.609
     """Times new keys and values pass the memory on their way into the cache, read and written."""
 
 
 FLASH2 = AttentionLibrary(
-    query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.543, packs_groups=False, splits="filling",
-    combine_s=6.10e-6, combine_split_s=1.965e-7, regroup_s=7.68e-6,
+    query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.594, packs_groups=False, splits="filling",
+    combine_s=5.98e-6, combine_split_s=1.965e-7, plan_s=0.0, regroup_s=7.60e-6,
 )  # fmt: skip
 """FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
 FLASH3 = AttentionLibrary(
     query_tile=128, small_head_tile=192, resident=1, lone_softmax=1.0, packs_groups=True, splits="even",
-    combine_s=6.38e-7, combine_split_s=8.30e-8, regroup_s=0.0, quantized_keys=160, quantized_multiply=1.248,
-    quantized_softmax=0.419, quantizing_passes=0.819,
+    combine_s=7.56e-7, combine_split_s=7.97e-8, plan_s=6.99e-11, regroup_s=0.0, quantized_keys=160, quantized_multiply=1.248,
+    quantized_softmax=0.419, quantizing_passes=0.771,
 )  # fmt: skip
 """FlashAttention 3 with a paged cache, as in vLLM 0.14 and 0.22; its constants fitted on H100 and H200."""
 LIBRARIES = {"flash-attention-2": FLASH2, "flash-attention-3": FLASH3}
@@ -289,7 +291,7 @@ def _decode_s(
     planned_kv_heads: int | None,
     c: AttentionConstants,
 ) -> tuple[Array, Array]:
-    """Seconds of the split kernel, and of the kernel that merges the splits."""
+    """Seconds of the split kernel, and of the kernels that plan and merge the splits."""
     group = s.heads / s.kv_heads
     tile = np.minimum(blocks.tile, 128.0)
     share = c.decode_share * tile / blocks.tile
@@ -306,7 +308,8 @@ def _decode_s(
     partial = 4 * c.merge_passes * splits * s.batch * s.heads * s.value_size
     merge = library.combine_s + library.combine_split_s * splits
     merge = merge + partial / (machine.units * machine.feed_bytes_per_s)
-    return seconds, np.where(splits > 1, merge, 0.0)
+    plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
+    return seconds, np.where(splits > 1, merge, 0.0) + plan
 
 
 def _even_splits(rows: Array, walked: Array, batch: Array, units: int) -> Array:

@@ -39,19 +39,21 @@ CUSTOM_BYTES = 8.0 * 2**20
 class CollectiveConstants:
     """Constants shared by all links, fitted once on A100 and H100 by benchmarks/fit_collective.py."""
 
-    middle_handover: float = 0.0805
+    middle_handover: float = 0.089
     """Hand-over of the protocol for middling messages, relative to that for long ones."""
-    middle_share: float = 0.413
+    middle_share: float = 0.409
     """Its share of the bandwidth, relative to that for long ones."""
-    local: float = 2.68
+    local: float = 2.73
     """Rate at which a device moves its own share, relative to the link's."""
-    peer_share: float = 0.0156
+    peer_share: float = 0.01455
     """Share of the bandwidth that short messages reach between one pair in an all-to-all."""
-    peer_handover_s: float = 6.25e-6
+    peer_handover_s: float = 6.51e-6
     """What long messages add there."""
-    peer_start_s: float = 2.53e-6
+    peer_start_s: float = 1.89e-6
     """What an all-to-all adds to the launch."""
-    send_s: float = 6.5e-6
+    peer_steps: float = 0.325
+    """Steps to a neighbour that each peer of an all-to-all costs."""
+    send_s: float = 6.44e-6
     """Start to end of a send of a few bytes."""
     send_share: float = 1.0
     """Share of the bandwidth that a long send reaches, on NVLink."""
@@ -195,7 +197,7 @@ def _peers(
         latency = max(c.send_s, wire.step_s) + np.zeros_like(size)
         return latency, size / (max(c.send_share, wire.bandwidth_share) * wire.bytes_per_s)
     long_rate = wire.bandwidth_share * wire.bytes_per_s
-    latency = wire.launch_s + c.peer_start_s + np.zeros_like(size)
+    latency = wire.launch_s + c.peer_start_s + c.peer_steps * wire.step_s * (n - 1)
     each = size / n
     short = each / (c.peer_share * wire.bytes_per_s)
     hops = n / 8 if wire.topology == "torus" else 1.0  # half the ring's shares cross its middle, both ways

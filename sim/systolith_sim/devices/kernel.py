@@ -1,11 +1,11 @@
 """Kernel cost: seconds of each operation of a Graph on a Device, with the interval its scored error gives."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from systolith_model.graph import BITS, Format, Graph, MatmulShape, Operation, Tensor, flops, matmul_shape
 from systolith_sim.devices import attention as fused
@@ -20,6 +20,7 @@ from systolith_sim.devices.device import (
     RegimeError,
 )
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
+from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
 from systolith_sim.devices.systolic import systolic_gemm
 
 Launch = Literal["graph", "eager"]
@@ -37,6 +38,9 @@ WIDER: dict[Format, tuple[Format, ...]] = {
 
 SCORED_FORMATS = ("bf16", "fp16")
 """Formats the GPU and TPU errors were scored on; others get the interval twice as wide, in logarithm."""
+
+ACTIVATION_FLOPS = 4
+"""Operations of an element from which elementwise work holds an exponential or the like."""
 
 MATRIX_SPEEDUP = 16.0
 """Peak in bf16 over that of the vector units where a GPU's file states no fp32: 4 (L40S) to 16 (A100)."""
@@ -116,14 +120,6 @@ def levels_of(device: Device) -> list[Level]:
     ]
     main = device.main_memory
     return [*sorted(caches), (main.size_bytes.value, efficiency * main.bandwidth_bytes_per_s.value)]
-
-
-def streaming_s(device: Device, moved_bytes: ArrayLike) -> NDArray[np.float64]:
-    """Seconds in which norms and elementwise kernels move ``moved_bytes``, without their launch."""
-    share = parameters_of(device).streaming_efficiency
-    if share is None:
-        return level_stream_s(moved_bytes, moved_bytes, levels_of(device))
-    return np.asarray(moved_bytes, float) / (share.value * device.main_memory.bandwidth_bytes_per_s.value)
 
 
 def weight_bytes(graph: Graph) -> int:
@@ -236,13 +232,37 @@ def _terms(
         return "matmul", _matmul(device, machine, graph, operation, reuse)
     if operation.kind == "attention":
         return "attention", _attention(device, machine, graph, operation, reuse)
+    return "streaming", _streaming(device, machine, graph, operation, numbers)
+
+
+def _streaming(
+    device: Device, machine: Machine, graph: Graph, operation: Operation, numbers: Format
+) -> Terms:
     moved = _moved_bytes(graph, operation)
-    memory = streaming_s(device, moved)
-    vector = device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]
-    compute = np.asarray(flops(graph, operation) / vector.value)
+    vector = (device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]).value
+    outputs = graph.outputs_of(operation)
+    if device.kind == "gpu":
+        share = parameters_of(device).streaming_efficiency
+        if share is not None:
+            machine = replace(machine, memory_efficiency=share.value)
+        return streaming(
+            machine, KERNELS[_streaming_kind(operation)], moved_bytes=moved, vector_ops_per_s=vector,
+            elements=sum(tensor.elements for tensor in outputs),
+            row_bytes=outputs[0].shape[-1] * BITS[outputs[0].format] / 8,
+        )  # fmt: skip
+    memory = level_stream_s(moved, moved, levels_of(device))
+    compute = np.asarray(flops(graph, operation) / vector)
     start = np.asarray(machine.launch_s)
-    total = start + smooth_maximum(compute, memory, CONSTANTS.sharpness)
-    return "streaming", Terms(total, start, compute, memory)
+    return Terms(start + smooth_maximum(compute, memory, CONSTANTS.sharpness), start, compute, memory)
+
+
+def _streaming_kind(operation: Operation) -> StreamingKind:
+    """Elementwise work with a transcendental function counts as an activation, any other as an addition."""
+    if operation.kind == "elementwise":
+        heavy = int(operation.attributes.get("flops_per_element", 1)) >= ACTIVATION_FLOPS
+        return "activation" if heavy else "add"
+    kinds: dict[str, StreamingKind] = {"norm": "norm", "rope": "rope", "embedding": "gather"}
+    return kinds[operation.kind]
 
 
 def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
