@@ -102,10 +102,9 @@ def predicted(data: Path) -> list[Row]:
         model = models[name]
         if not fits(model, devices, length, batch):
             continue
-        bare = find_engine("none").model_copy(update={"splits_ungrouped": find_engine(engine).splits_ungrouped})
         key = name, devices
         if key not in replicas:
-            replicas[key] = Replica(device, model, Layout(tp=devices), bare, Formats.parse("fp16"))
+            replicas[key] = Replica(device, model, Layout(tp=devices), find_engine("none"), Formats.parse("fp16"))
         rows.append(_row(replicas[key], engine, name, devices, length, batch, seconds))
     return rows
 

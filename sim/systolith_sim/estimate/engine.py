@@ -9,7 +9,6 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import Datum, Strict, tuples
-from systolith_sim.devices.kernel import parameters_of
 
 NONE = "none"
 """The engine that adds nothing: kernels of the graph, one after the other."""
@@ -51,24 +50,12 @@ class Engine(Strict):
     """Time every step takes more where a tensor parallel group works in step, beside its messages."""
     memory_share: Datum
     """Share of a device's memory that weights, cache and activations may take together."""
-    splits_ungrouped: bool | None = None
-    """As in ``AttentionParameters``, where this engine's decode attention differs from the device's library."""
     errors: tuple[ScoredError, ...] = ()
     """Scored with the model under test left out of the fit."""
 
     def cite(self, datum: Datum) -> str:
         """Source of a figure in words, with its confidence."""
         return f"{self.sources[datum.source]} ({datum.confidence})"
-
-    def on(self, device: Device) -> Device:
-        """The device with this engine's attention kernels in place of its library's."""
-        if self.splits_ungrouped is None or device.kind != "gpu":
-            return device
-        parameters = parameters_of(device)
-        if parameters.attention is None:
-            return device
-        own = parameters.attention.model_copy(update={"splits_ungrouped": self.splits_ungrouped})
-        return device.model_copy(update={"kernel": parameters.model_copy(update={"attention": own})})
 
 
 def engine_names() -> list[str]:

@@ -42,7 +42,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.fabric = Fabric.of(self.device)
-        self.kernels = Kernels(self.engine.on(self.device))
+        self.kernels = Kernels(self.device)
 
     @cached_property
     def shard(self) -> Model:

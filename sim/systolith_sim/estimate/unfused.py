@@ -71,9 +71,9 @@ class _Kernels:
         format = self.tensors[operation.inputs[0]].format
         read = [self._tensor(f"{full}.in{place}", shape, format) for place, shape in enumerate(inputs)]
         outputs = [self._tensor(f"{full}.out", output, format)]
-        if mask:
-            outputs.append(self._tensor(f"{full}.mask", output, "int8"))
-        attributes = {"flops_per_element": 5} if kind != "matmul" else {}
+        if mask:  # a byte an element, written forward and read backward
+            read.append(self._tensor(f"{full}.mask", output, "int8"))
+        attributes = {"norm": {"flops_per_element": 5}, "elementwise": {"flops_per_element": 2}}.get(kind, {})
         self.operations.append(
             replace(
                 operation, name=full, kind=kind, inputs=tuple(read), outputs=tuple(outputs), attributes=attributes

@@ -8,30 +8,27 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from systolith_sim.devices.collective import (
+    CUSTOM_BYTES,
+    SCALE_OUT_CLASSES,
+    Collective,
+    Wire,
+    custom_all_reduce,
+    hierarchical,
+    link_error_factors,
+    wire_of,
+)
+from systolith_sim.devices.collective import SAME_CLASS as CLASSES
 from systolith_sim.devices.device import Device
+from systolith_sim.devices.parameters import CustomParameters
 from systolith_sim.parallel.layout import Layout
 
-Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
 Axis = Literal["tp", "pp", "dp", "ep"]
 
 NODE_DEVICES = {"gpu": 8, "tpu": 256, "cpu": 2, "fpga": 1}
-"""Devices of one node unless told otherwise: eight GPUs behind one switch (HGX and DGX boards), a TPU pod slice of
-one interconnect, two sockets of a CPU server."""
-NETWORK_BYTES_PER_S = 2.5e10
-"""Network of one device between nodes: 200 Gb/s each way, the DGX A100's (ai-dynamo/aiconfigurator@095f58a,
-systems/a100_sxm.yaml, inter_node_bw)."""
-NETWORK_LATENCY_S = 5e-6
-"""Smallest message between nodes; recalled, not read in a source."""
-LINK_LATENCY_S = 1e-5
-"""Smallest message where a device states no latency of its link (aiconfigurator@095f58a, p2p_latency)."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """One class of links: bytes per second in one direction, seconds of the smallest message."""
-
-    bytes_per_s: float
-    latency_s: float
+"""Devices of one node: eight GPUs behind one switch (HGX and DGX boards), a TPU pod slice of one interconnect, two
+sockets of a CPU server."""
+NETWORK = "network"
 
 
 @dataclass(frozen=True)
@@ -47,25 +44,30 @@ class Message:
 
 @dataclass(frozen=True)
 class Fabric:
-    """Links of a device and how many devices stand in one node."""
+    """Links of a device, inside a node and between nodes."""
 
-    inner: Link
-    outer: Link
+    device: Device
+    inner_name: str
+    inner: Wire
+    outer_name: str
+    outer: Wire
+    custom: CustomParameters | None
+    """The engine's own all-reduce inside a node, where it was measured."""
     node_devices: int
 
     @classmethod
-    def of(cls, device: Device) -> "Fabric":
-        """From a device's file; a machine without links to its peers talks over the network alone."""
-        stated = {
-            name: Link(
-                link.bandwidth_bytes_per_s.value, link.latency_s.value if link.latency_s else LINK_LATENCY_S
-            )
-            for name, link in device.links.items()
-        }
-        networks = [link for name, link in stated.items() if name in ("network", "infiniband", "ethernet", "dcn")]
-        peers = [link for name, link in stated.items() if name not in ("network", "infiniband", "ethernet", "dcn")]
-        outer = max(networks, key=_rate, default=Link(NETWORK_BYTES_PER_S, NETWORK_LATENCY_S))
-        return cls(max(peers, key=_rate, default=outer), outer, NODE_DEVICES[device.kind])
+    def of(cls, device: Device, *, custom: bool = False) -> "Fabric":
+        """From a device's file; without links to peers, or to a network, those of the network's class.
+
+        ``custom`` takes an engine's own all-reduce instead of a library's, where the device states one.
+        """
+        far = {name for name in device.links if CLASSES.get(name, name) in SCALE_OUT_CLASSES}
+        rates = {name: link.bandwidth_bytes_per_s.value for name, link in device.links.items()}
+        inner = max((name for name in rates if name not in far), key=lambda name: rates[name], default=NETWORK)
+        outer = max(far, key=lambda name: rates[name], default=NETWORK)
+        own = device.links[inner].custom if custom and inner in device.links else None
+        count = NODE_DEVICES[device.kind]
+        return cls(device, inner, wire_of(device, inner), outer, wire_of(device, outer), own, count)
 
     def group(self, layout: Layout, axis: Axis) -> tuple[int, int]:
         """(devices of one node, nodes) of a group along an axis, with tensor groups placed first."""
@@ -76,24 +78,22 @@ class Fabric:
 
     def seconds(self, message: Message, layout: Layout) -> float:
         """Seconds of one instance of a message in its group."""
+        return self._timed(message, layout)[0]
+
+    def interval(self, message: Message, layout: Layout) -> tuple[float, float, float]:
+        """(low, value, high) seconds, by the scored error of the link that matters most."""
+        seconds, regime, name = self._timed(message, layout)
+        low, high = link_error_factors(self.device, name, regime)
+        return seconds * float(low[0]), seconds, seconds * float(high[0])
+
+    def _timed(self, message: Message, layout: Layout):  # noqa: ANN202 -- (seconds, regime as an array, link)
         inside, nodes = self.group(layout, message.axis)
-        if message.kind == "send":
-            link = self.outer if nodes > 1 else self.inner
-            return link.latency_s + message.bytes / link.bytes_per_s
-        if message.kind == "all_reduce":
-            return 2 * self._exchange(message.bytes, inside, nodes)
-        return self._exchange(message.bytes, inside, nodes)
-
-    def _exchange(self, size_bytes: float, inside: int, nodes: int) -> float:
-        """A reduce-scatter, an all-gather or an all-to-all: each device passes on all shares but its own."""
-        total = 0.0
-        if inside > 1:
-            total += self.inner.latency_s / 2 + size_bytes * (inside - 1) / inside / self.inner.bytes_per_s
-        if nodes > 1:
-            share = size_bytes / inside
-            total += self.outer.latency_s * (nodes - 1) + share * (nodes - 1) / nodes / self.outer.bytes_per_s
-        return total
-
-
-def _rate(link: Link) -> float:
-    return link.bytes_per_s
+        name = self.outer_name if nodes > 1 else self.inner_name
+        small = message.kind == "all_reduce" and nodes == 1 and message.bytes < CUSTOM_BYTES
+        if self.custom is not None and small:
+            terms = custom_all_reduce(message.bytes, inside, self.inner, self.custom)
+        elif message.kind == "send":
+            terms = hierarchical("send", message.bytes, min(inside, 2), nodes, self.inner, self.outer)
+        else:
+            terms = hierarchical(message.kind, message.bytes, inside, nodes, self.inner, self.outer)
+        return float(terms.total_s[0]), terms.regime, name
