@@ -83,6 +83,7 @@ def advise(
     rate: Annotated[float, typer.Option(help="requests that arrive per second")],
     latency: Annotated[float | None, typer.Option(help="most seconds from a request to its last token")] = None,
     budget: Annotated[float | None, typer.Option(help="most USD per hour for all devices")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="only among these devices, DEVICE[,DEVICE...]")] = None,
     json: Json = False,
 ) -> None:
     """Which hardware, how many, in what format: ranked, with reasons."""
@@ -92,7 +93,7 @@ def advise(
         demand = Demand(
             prompt=prompt, generate=generate, rate=rate, latency_s=latency, budget_usd_per_hour=budget
         )
-        found = advise(model, demand)
+        found = advise(model, demand, on=on.split(",") if on else ())
     if json:
         typer.echo(found.model_dump_json(by_alias=True))
         return

@@ -5,7 +5,7 @@ Every machine is tried alone and in tensor parallel groups, in several formats, 
 is ranked by what it costs an hour.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -32,7 +32,8 @@ WIDTHS = (1, 2, 4, 8)
 """Tensor parallel widths tried, within one node."""
 WIDEST_WITHOUT_PEERS = 2
 """Widest group of devices that reach each other through the host alone. Declared: few servers hold more cards."""
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+IN_FLIGHT = (1, 4, 8, 16, 32, 64, 128, 256)
+"""Requests in flight on a replica that are tried."""
 MOST_LOAD = 0.8
 """Share of a replica's rate that is planned with; above it, queues grow faster than the load. Declared."""
 SHOWN = 10
@@ -111,8 +112,8 @@ class Advice(BaseModel):
     notes: tuple[str, ...]
 
 
-def advise(name: str, demand: Demand) -> Advice:
-    """Options for a demand, the cheapest first.
+def advise(name: str, demand: Demand, *, on: Sequence[str] = ()) -> Advice:
+    """Options for a demand, the cheapest first, among the devices ``on`` or all but FPGAs.
 
     Raises
     ------
@@ -121,9 +122,9 @@ def advise(name: str, demand: Demand) -> Advice:
     """
     model = find_model(name)
     model.check(demand.prompt, demand.generate)
-    tried = [option for device in _machines() for option in _options(model, device, demand)]
+    tried = [option for device in _machines(on) for option in _options(model, device, demand)]
     if not tried:
-        raise ValueError(f"model {name!r} fits on no listed machine, nor on {WIDTHS[-1]} of one together")
+        raise ValueError(f"model {name!r} fits on none of these machines, nor on {WIDTHS[-1]} of one together")
     quick = [option for option in tried if _quick(option, demand)]
     if not quick:
         best = min(tried, key=lambda option: option.latency_s)
@@ -153,10 +154,10 @@ NOTES = (
 )
 
 
-def _machines() -> Iterator[Device]:
-    for name in device_names():
-        device = find_device(name)
-        if device.kind != "fpga":
+def _machines(on: Sequence[str]) -> Iterator[Device]:
+    for name in on or device_names():
+        device = find_device(name.strip())
+        if on or device.kind != "fpga":
             yield device
 
 
@@ -191,12 +192,15 @@ def _option(model: Model, device: Device, demand: Demand, format: str, tp: int) 
     try:
         formats = Formats.parse(format)
         replica = Replica(device, model, Layout(tp=tp), find_engine(default_engine(device)), formats)
-        options = []
-        for batch in BATCHES:
+        options, enter = [], None
+        for batch in IN_FLIGHT:
             request = Request(batch=batch, prompt=demand.prompt, generate=demand.generate, formats=formats)
             if not memory_of(replica, request).fits:
                 break
-            loop = closed_loop(replica, concurrency=batch, prompt=demand.prompt, generate=demand.generate)
+            enter = enter or replica.prefill_tally(batch=1, prompt=demand.prompt)
+            loop = closed_loop(
+                replica, concurrency=batch, prompt=demand.prompt, generate=demand.generate, enter=enter
+            )
             options.append(_served(device, demand, format, tp, batch, loop))
             if demand.latency_s is not None and loop.latency_s > demand.latency_s:
                 break

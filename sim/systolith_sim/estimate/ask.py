@@ -121,7 +121,7 @@ def layout_of(ask: Ask, model: Model) -> Layout:
     product = 1
     for degree in degrees.values():
         product *= degree or 1
-    devices = ask.devices or product
+    devices = product if ask.devices is None else ask.devices
     if devices < 1:
         raise ValueError(f"devices must be >= 1, not {devices}")
     given = {name: degree for name, degree in degrees.items() if degree is not None}

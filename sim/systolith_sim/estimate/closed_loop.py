@@ -26,8 +26,12 @@ class ClosedLoop:
     """Passes that one request costs: its prompt, and its share of the steps."""
 
 
-def closed_loop(replica: Replica, *, concurrency: int, prompt: int, generate: int) -> ClosedLoop:
+def closed_loop(
+    replica: Replica, *, concurrency: int, prompt: int, generate: int, enter: Tally | None = None
+) -> ClosedLoop:
     """``concurrency`` requests of ``prompt`` tokens in flight, each getting ``generate`` tokens.
+
+    ``enter`` is the pass of one prompt, where it is known already.
 
     Raises
     ------
@@ -37,7 +41,7 @@ def closed_loop(replica: Replica, *, concurrency: int, prompt: int, generate: in
     for name, value in (("concurrency", concurrency), ("prompt", prompt), ("generate", generate)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, not {value}")
-    enter = replica.prefill_tally(batch=1, prompt=prompt)
+    enter = enter or replica.prefill_tally(batch=1, prompt=prompt)
     step = replica.step_tally(batch=concurrency, prompt=prompt, done=1 + generate // 2)
     tpot_s = step.seconds + (concurrency - 1) * enter.seconds / generate
     latency_s = enter.seconds + step.seconds + (generate - 1) * tpot_s

@@ -11,9 +11,9 @@ from systolith_sim.devices.device import Device
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Kernels, Pass, sum_over
-from systolith_sim.estimate.tally import JOULES, Tally, static_power_w, tally_of, waiting
+from systolith_sim.estimate.tally import JOULES, Tally, on_links, static_power_w, tally_of, waiting
 from systolith_sim.parallel.layout import Layout
-from systolith_sim.parallel.links import Fabric
+from systolith_sim.parallel.links import Ends, Fabric
 from systolith_sim.parallel.shard import pass_messages, shard, with_expert_share
 
 
@@ -94,7 +94,7 @@ class Replica:
             engine_s += engine.group_step_s.value
         power = static_power_w(self.device)
         links_s = self._messages_s(micro, self._rows(micro, prompt, done))
-        one = tally_of(self.device, work) + waiting(engine_s, "engine", power) + waiting(links_s, "link", power)
+        one = tally_of(self.device, work) + waiting(engine_s, "engine", power) + on_links(links_s, power)
         one.values[JOULES] *= self.layout.tp
         return one
 
@@ -102,7 +102,7 @@ class Replica:
         """New tokens of a pass."""
         return batch if done else batch * prompt
 
-    def _messages_s(self, micro: int, rows: int) -> float:
+    def _messages_s(self, micro: int, rows: int) -> Ends:
         messages = pass_messages(
             self.model.shape,
             self.layout,
@@ -110,7 +110,7 @@ class Replica:
             sequences=micro,
             element_bytes=BITS[self.formats.residual] / 8,
         )
-        return sum(message.count * self.fabric.seconds(message, self.layout) for message in messages)
+        return self.fabric.total(messages, self.layout)
 
     def _busiest_share(self, micro: int, prompt: int, done: int) -> float:
         """Share of one pass that the slowest stage takes: the last, with the head, or any with one layer more."""

@@ -9,18 +9,15 @@ from systolith_sim.devices.device import Device
 from systolith_sim.energy.device_energy import missing_power, operation_energy
 from systolith_sim.estimate.passes import Pass
 
-OPERATORS = ("matmul", "attention", "streaming")
+KINDS = ("matmul", "attention", "streaming", "link")
 BOUNDS = ("launch", "memory", "compute", "link", "engine", "bubble")
-LINK_SPREAD = 1.5
-"""Factor below and above of message times. Declared, not scored: see the collectives' own table."""
 
 SECONDS, FLOPS, BYTES = 0, 1, 2
-LOW = slice(3, 6)
-HIGH = slice(6, 9)
-LINK_S = 9
-JOULES = slice(10, 13)
-BOUND = slice(13, 19)
-SIZE = 19
+LOW = slice(3, 7)
+HIGH = slice(7, 11)
+JOULES = slice(11, 14)
+BOUND = slice(14, 20)
+SIZE = 20
 
 Vector = NDArray[np.float64]
 
@@ -29,8 +26,8 @@ Vector = NDArray[np.float64]
 class Tally:
     """Sums over kernels, messages and engine; every entry of ``values`` is additive.
 
-    Seconds, operations, bytes, spread of the seconds by kind of operation (how far below and above), seconds of
-    messages, joules (low, value, high) and seconds by what bounds them.
+    Seconds, operations, bytes, spread of the seconds by kind of work (how far below and above), joules (low,
+    value, high) and seconds by what bounds them.
     """
 
     values: Vector
@@ -53,11 +50,9 @@ class Tally:
 
     @property
     def interval_s(self) -> tuple[float, float]:
-        """(low, high) seconds: kinds of operations err independently, operations of a kind together."""
-        link_s = float(self.values[LINK_S])
-        below = np.hypot(np.linalg.norm(self.values[LOW]), link_s * (1 - 1 / LINK_SPREAD))
-        above = np.hypot(np.linalg.norm(self.values[HIGH]), link_s * (LINK_SPREAD - 1))
-        return self.seconds - float(below), self.seconds + float(above)
+        """(low, high) seconds: kinds of work err independently of each other, work of a kind together."""
+        below, above = (float(np.linalg.norm(self.values[part])) for part in (LOW, HIGH))
+        return self.seconds - below, self.seconds + above
 
     @property
     def joules(self) -> tuple[float, float, float]:
@@ -96,7 +91,7 @@ def tally_of(device: Device, work: Pass) -> Tally:
         row = np.zeros(SIZE)
         row[SECONDS], row[FLOPS], row[BYTES] = time.seconds, time.flops, time.bytes
         kind = kernel.operation.kind
-        operator = OPERATORS.index(kind) if kind in OPERATORS else 2
+        operator = KINDS.index(kind if kind in KINDS else "streaming")
         row[LOW.start + operator] = time.seconds - time.low
         row[HIGH.start + operator] = time.high - time.seconds
         row[BOUND.start + BOUNDS.index(time.bound_by)] = time.seconds
@@ -109,13 +104,21 @@ def tally_of(device: Device, work: Pass) -> Tally:
 
 
 def waiting(seconds: float, cause: str, power_w: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Tally:
-    """Time without kernels, for ``link``, ``engine`` or ``bubble``, at a static power; may be negative."""
+    """Time without kernels, for ``engine`` or ``bubble``, at a static power; may be negative."""
     values = np.zeros(SIZE)
     values[SECONDS] = seconds
-    values[LINK_S] = seconds if cause == "link" else 0.0
     values[JOULES] = [watts * seconds for watts in power_w]
     values[BOUND.start + BOUNDS.index(cause)] = seconds
     return Tally(values)
+
+
+def on_links(seconds: tuple[float, float, float], power_w: tuple[float, float, float]) -> Tally:
+    """Time of messages (low, value, high), at a static power."""
+    low, value, high = seconds
+    one = waiting(value, "link", power_w)
+    one.values[LOW.start + KINDS.index("link")] = value - low
+    one.values[HIGH.start + KINDS.index("link")] = high - value
+    return one
 
 
 def static_power_w(device: Device) -> tuple[float, float, float]:

@@ -15,13 +15,13 @@ from systolith_sim.estimate.passes import Kernel, Kernels, Pass
 from systolith_sim.estimate.recipe import Recipe
 from systolith_sim.estimate.replica import is_layer
 from systolith_sim.estimate.request import Request
-from systolith_sim.estimate.tally import JOULES, Tally, lacking_energy, static_power_w, tally_of, waiting
+from systolith_sim.estimate.tally import JOULES, Tally, lacking_energy, on_links, static_power_w, tally_of, waiting
 from systolith_sim.estimate.unfused import unfused
 from systolith_sim.parallel.layout import Layout
-from systolith_sim.parallel.links import Fabric, Message
+from systolith_sim.parallel.links import Ends, Fabric, Message
 from systolith_sim.parallel.memory import Change, Memory, advice, own_experts
 from systolith_sim.parallel.pipeline import PipelineTimes, play_pipeline
-from systolith_sim.parallel.shard import pass_messages, shard
+from systolith_sim.parallel.shard import LAYER_SUMS, STAGES, pass_messages, shard
 from systolith_sim.parallel.training_memory import held_training_memory
 
 BACKWARD_RATE = 1.15
@@ -105,15 +105,13 @@ class TrainingStep:
         for end in ("first", "last"):
             if end not in ends:
                 work = work.scaled(0.0, lambda operation, end=end: not _in_layer(operation) and _end(operation) == end)
-        power = static_power_w(self.device)
-        return tally_of(self.device, work) + waiting(layers * self._sums_s(phase), "link", power)
+        return tally_of(self.device, work) + on_links(self._sums_s(phase), static_power_w(self.device)) * layers
 
-    def _sums_s(self, phase: str) -> float:
+    def _sums_s(self, phase: str) -> Ends:
         """Seconds of a micro-batch's messages inside tensor parallel groups, all layers."""
         if phase == "optimizer" or (phase == "recompute" and self.layout.recompute != "full"):
-            return 0.0
-        messages = self._messages()
-        return sum(m.count * self.fabric.seconds(m, self.layout) for m in messages if m.name == "layer sums")
+            return 0.0, 0.0, 0.0
+        return self.fabric.total((m for m in self._messages() if m.name == LAYER_SUMS), self.layout)
 
     def _messages(self) -> tuple[Message, ...]:
         return pass_messages(
@@ -135,23 +133,30 @@ class TrainingStep:
             forward.append(self.tally("forward", layers=1 / parts, ends=ends).seconds)
             behind = self.tally("backward", layers=1 / parts, ends=ends)
             backward.append((behind + self.tally("recompute", layers=1 / parts, ends=())).seconds)
-        sends = [m for m in self._messages() if m.kind == "send"]
-        # Each device of a group sends its own share of the stream where a node's neighbours gather it.
-        send_s = sum(self.fabric.seconds(replace(m, bytes=m.bytes / self.layout.tp), self.layout) for m in sends)
+        send_s = sum(self._hop_s(message) for message in self._messages() if message.name == STAGES)
         if self.recipe.overlaps_sends:
             return PipelineTimes(tuple(forward), tuple(backward), send_s)
         return PipelineTimes(tuple(f + send_s for f in forward), tuple(b + send_s for b in backward))
 
-    def gradients_s(self) -> float:
+    def _hop_s(self, message: Message) -> float:
+        """Seconds of one hop: each device of a group sends its share, which the next group gathers in its node."""
+        tp = self.layout.tp
+        seconds = self.fabric.seconds(replace(message, bytes=message.bytes / tp), self.layout)
+        if tp > 1 and not self.layout.sequence:
+            seconds += self.fabric.seconds(Message("all_gather", message.bytes, "tp"), self.layout)
+        return seconds
+
+    def gradients_s(self) -> Ends:
         """Seconds of summing gradients over replicas, beside what the backward pass hides."""
         if self.layout.dp == 1:
-            return 0.0
+            return 0.0, 0.0, 0.0
         count = parameter_count(own_experts(shard(self.model.shape, self.layout), self.layout)) / self.layout.pp
         size = count * BITS[self.recipe.gradient_format] / 8
-        seconds = self.fabric.seconds(Message("all_reduce", size, "dp"), self.layout)
-        if not self.recipe.overlaps_gradients:
-            return seconds
-        return max(0.0, seconds - self.tally("backward", layers=1 / self.layout.pp).seconds)
+        low, value, high = self.fabric.total([Message("all_reduce", size, "dp")], self.layout)
+        hidden = 0.0
+        if self.recipe.overlaps_gradients:
+            hidden = self.tally("backward", layers=1 / self.layout.pp).seconds
+        return max(0.0, low - hidden), max(0.0, value - hidden), max(0.0, high - hidden)
 
     def whole(self) -> tuple[float, Tally]:
         """(seconds of the pipeline, tally of the step): joules of one replica, seconds of its slowest devices."""
@@ -166,7 +171,7 @@ class TrainingStep:
         # Every device does its share of the work; the rest of the pipeline's time it waits.
         step = work * (self.micros / layout.pp)
         step = step + waiting(pipeline_s - step.seconds, "bubble", static_power_w(self.device))
-        step = step + waiting(self.gradients_s(), "link", static_power_w(self.device))
+        step = step + on_links(self.gradients_s(), static_power_w(self.device))
         step = step + self.tally("optimizer", layers=1.0)
         step.values[JOULES] *= layout.tp * layout.pp
         return pipeline_s, step

@@ -14,6 +14,11 @@ from systolith_model.workload.mlp import active_experts
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.links import Message
 
+LAYER_SUMS = "layer sums"
+"""Name of the messages behind the blocks of a layer."""
+STAGES = "stage to stage"
+"""Name of the messages between pipeline stages."""
+
 
 def shard(model: Architecture, layout: Layout) -> Architecture:
     """The share of one device of a tensor parallel group, with all layers and all experts.
@@ -100,8 +105,10 @@ def pass_messages(
         sums = 1 if model.parallel else 2
         total = sums * layers + (model.n_layers if model.kind == "encoder_decoder" else 0)
         logits = sequences * model.vocab_size * element_bytes if model.head else 0.0
+        # Sequence parallelism scatters each sum and gathers it again in front of the next block.
+        kinds = ("reduce_scatter", "all_gather") if layout.sequence else ("all_reduce",)
+        messages += [Message(kind, width_bytes, "tp", total, LAYER_SUMS) for kind in kinds]
         messages += [
-            Message("all_reduce", width_bytes, "tp", total, "layer sums"),
             Message("all_reduce", width_bytes, "tp", 1, "embedding sum"),
             Message("all_gather", logits, "tp", 1, "logits"),
         ]
@@ -110,7 +117,7 @@ def pass_messages(
         share = width_bytes * model.experts.top_k / layout.tp
         messages.append(Message("all_to_all", share, "ep", 2 * spread, "to and from experts"))
     if layout.pp > 1:
-        messages.append(Message("send", width_bytes, "pp", layout.pp - 1, "stage to stage"))
+        messages.append(Message("send", width_bytes, "pp", layout.pp - 1, STAGES))
     return tuple(messages)
 
 

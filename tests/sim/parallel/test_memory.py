@@ -101,6 +101,7 @@ def test_advice_names_the_first_change_that_fits():
     small = Memory(weights=4e10, kv=1e10, activations=0.0, usable=8e10)
     changes = [Change("a prayer", lambda: None), Change("tp 2", lambda: small), Change("tp 4", lambda: small)]
     assert not memory.fits
-    assert advice(memory, changes) == "needs 100.0 GB a device, of which 80.0 GB can be used: tp 2 would fit, with 50.0 GB."
+    short = "needs 100.0 GB a device, of which 80.0 GB can be used"
+    assert advice(memory, changes) == f"{short}: tp 2 would fit, with 50.0 GB."
     assert advice(memory, []).endswith("would fit.")
     assert [layout.tp for layout in wider_layouts(Layout(tp=2), 16)] == [4, 8, 16]

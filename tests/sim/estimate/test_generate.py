@@ -1,0 +1,182 @@
+"""Estimates of static batches: physics that must hold, memory, schema, and the figures' relations."""
+
+import json
+from dataclasses import replace
+from importlib import resources
+
+import jsonschema
+import pytest
+
+from systolith_model.formats import Formats
+from systolith_sim.devices.library import find_device
+from systolith_sim.estimate.closed_loop import closed_loop
+from systolith_sim.estimate.engine import engine_names, find_engine, parse_engine
+from systolith_sim.estimate.generate import estimate
+from systolith_sim.estimate.models import find_model
+from systolith_sim.estimate.replica import Replica
+from systolith_sim.estimate.request import Request
+from systolith_sim.estimate.result import json_schema, results_json
+from systolith_sim.parallel.layout import Layout
+
+REQUEST = Request(batch=8, prompt=256, generate=64)
+FIELDS = {
+    "schema", "model", "device", "devices", "parallel", "format", "engine", "ttft_s", "tpot_s", "total_s",
+    "tokens_per_s", "energy_j", "energy_j_per_token", "power_w", "price_usd_per_million_tokens", "memory_bytes",
+    "fits", "bound_by", "interval", "provenance",
+}  # fmt: skip
+
+
+def run(name="llama-2-7b", device="h100-sxm", request=REQUEST, layout=None, engine="none"):
+    return estimate(name, find_model(name), find_device(device), request, layout or Layout(), find_engine(engine))
+
+
+def test_the_packaged_schema_is_current():
+    packaged = resources.files("systolith_sim.schemas") / "estimate-1.json"
+    assert packaged.read_text("utf-8") == json_schema(), "write json_schema() to schemas/estimate-1.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "layout"),
+    [
+        ("llama-2-7b", "h100-sxm", Layout()),
+        ("llama-3-70b", "a100-80", Layout(tp=4, pp=2, dp=2)),
+        ("mixtral-8x7b", "h200", Layout(tp=2, dp=2, ep=4)),
+        ("deepseek-v2-lite", "mi300x", Layout(tp=2)),
+        ("gemma-2-9b", "tpu-v5e", Layout(tp=2)),
+        ("t5-base", "l40s", Layout()),
+        ("bert-base-uncased", "xeon-8480plus", Layout()),
+        ("gpt2", "raspberry-pi-5", Layout()),
+    ],
+)
+def test_every_family_gives_the_promised_fields(name, device, layout):
+    result = run(name, device, layout=layout).result
+    data = json.loads(results_json([result]))
+    jsonschema.validate(data, json.loads(json_schema()))
+    assert set(data[0]) == FIELDS
+    for field, (low, high) in data[0]["interval"].items():
+        assert low <= data[0][field] <= high, field
+    assert data[0]["total_s"] == pytest.approx(
+        data[0]["ttft_s"] + (data[0]["tpot_s"] or 0) * (REQUEST.generate - 1)
+    )
+    assert data[0]["devices"] == layout.devices
+    assert data[0]["memory_bytes"]["total"] == pytest.approx(
+        sum(data[0]["memory_bytes"][part] for part in ("weights", "kv", "activations"))
+    )
+    if data[0]["energy_j"] is not None:
+        assert data[0]["power_w"] == pytest.approx(data[0]["energy_j"] / data[0]["total_s"])
+
+
+def test_a_step_is_no_faster_than_the_memory():
+    """Llama-2-7B in bf16 reads 13.2 GB of layers a token, at 3.35 TB/s."""
+    result = run(request=Request(batch=1, prompt=128, generate=64)).result
+    assert result.tpot_s > 2 * 6.6e9 / 3.35e12
+    assert result.bound_by == "memory"
+
+
+def test_prefill_is_no_faster_than_the_peak():
+    """2 x 6.6e9 operations a token at 989 TFLOP/s."""
+    result = run(request=Request(batch=8, prompt=1024, generate=1)).result
+    assert result.ttft_s > 2 * 6.6e9 * 8192 / 989.4e12
+    assert result.tpot_s is None
+    assert result.bound_by == "compute"
+
+
+def test_more_of_anything_takes_longer():
+    base = run().result.total_s
+    for more in ({"batch": 32}, {"prompt": 2048}, {"generate": 256}):
+        assert run(request=replace(REQUEST, **more)).result.total_s > base
+
+
+def test_narrow_weights_save_memory_and_time_of_a_step():
+    wide, narrow = run().result, run(request=replace(REQUEST, formats=Formats.parse("int4/bf16/bf16"))).result
+    assert narrow.memory_bytes.weights < 0.35 * wide.memory_bytes.weights
+    assert narrow.tpot_s < 0.6 * wide.tpot_s
+
+
+def test_groups_are_faster_and_replicas_do_more():
+    one, group, copies = run(), run(layout=Layout(tp=4)), run(layout=Layout(dp=4))
+    assert 0.2 * one.result.tpot_s < group.result.tpot_s < 0.7 * one.result.tpot_s
+    assert copies.result.tokens_per_s > 3 * run(request=replace(REQUEST, batch=2)).result.tokens_per_s
+    assert group.result.memory_bytes.weights == pytest.approx(one.result.memory_bytes.weights / 4, rel=0.02)
+
+
+def test_stages_take_as_long_and_hold_less():
+    one, stages = run(), run(layout=Layout(pp=4))
+    assert stages.result.tpot_s == pytest.approx(one.result.tpot_s, rel=0.25)
+    assert stages.result.ttft_s < 0.6 * one.result.ttft_s
+    assert stages.result.memory_bytes.weights < 0.3 * one.result.memory_bytes.weights
+
+
+def test_an_engine_adds_its_constants():
+    """One constant a sequence, one for the share of launches: 64 steps of 8 sequences."""
+    engine = find_engine("vllm")
+    bare, with_engine = run(), run(engine="vllm")
+    launches = sum(
+        count * with_engine.passes[name].launch_s for name, count in (("prefill", 1), ("decode", REQUEST.generate - 1))
+    )
+    added = 64 * 8 * engine.sequence_s.value - (1 - engine.launch_share.value) * launches
+    assert with_engine.result.total_s - bare.result.total_s == pytest.approx(added, rel=1e-6)
+
+
+def test_what_does_not_fit_says_so():
+    result = run("llama-3-70b", request=Request(batch=1)).result
+    assert not result.fits
+    # half of 70,553,706,496 parameters in two bytes, and a little
+    assert ": tp 2 would fit, with 70.7 GB." in result.provenance["fit"]
+    result = run(request=Request(batch=512, prompt=1024, generate=512)).result
+    assert not result.fits
+    words = result.provenance["fit"]
+    assert "a batch of" in words
+    fitting = int(words.partition("a batch of ")[2].split()[0])
+    assert run(request=Request(batch=fitting, prompt=1024, generate=512)).result.fits
+    assert not run(request=Request(batch=fitting + 1, prompt=1024, generate=512)).result.fits
+
+
+def test_a_closed_loop_waits_for_the_prompts_of_the_others():
+    model, device = find_model("llama-3.1-8b"), find_device("h100-sxm")
+    replica = Replica(device, model, Layout(), find_engine("none"), Formats())
+    alone = closed_loop(replica, concurrency=1, prompt=1024, generate=128)
+    together = closed_loop(replica, concurrency=16, prompt=1024, generate=128)
+    enter = replica.prefill_tally(batch=1, prompt=1024).seconds
+    step = replica.step_tally(batch=16, prompt=1024, done=65).seconds
+    assert together.tpot_s == pytest.approx(step + 15 * enter / 128)
+    assert together.requests_per_s == pytest.approx(16 / together.latency_s)
+    assert alone.requests_per_s < together.requests_per_s < 16 * alone.requests_per_s
+    with pytest.raises(ValueError, match="concurrency must be >= 1, not 0"):
+        closed_loop(replica, concurrency=0, prompt=1, generate=1)
+
+
+def test_time_per_token_of_a_served_model():
+    """Llama-3.1-8B in bf16 under TensorRT-LLM 1.0 on one H100 takes 7 to 10 ms a token with 8 to 32 requests.
+
+    Range of the serving sample of ai-dynamo/aiconfigurator@095f58a, 1024 tokens in, 512 out.
+    """
+    model, device = find_model("llama-3.1-8b"), find_device("h100-sxm")
+    replica = Replica(device, model, Layout(), find_engine("tensorrt-llm-1.0"), Formats())
+    few = closed_loop(replica, concurrency=8, prompt=1024, generate=512).tpot_s
+    more = closed_loop(replica, concurrency=32, prompt=1024, generate=512).tpot_s
+    assert 6.5e-3 < few < 8e-3
+    assert 9e-3 < more < 11e-3
+
+
+def test_engines_are_files_and_refuse_what_is_wrong():
+    assert {"none", "vllm", "tensorrt-llm"} <= set(engine_names())
+    for name in engine_names():
+        engine = find_engine(name)
+        assert engine.id == name
+        assert all(datum.source in engine.sources for datum in (engine.launch_share, engine.sequence_s))
+    with pytest.raises(ValueError, match="engine must be one of none, .*, not 'llama.cpp'"):
+        find_engine("llama.cpp")
+    with pytest.raises(ValueError, match="x.toml: name: Field required"):
+        parse_engine('id = "x"', "x.toml")
+
+
+@pytest.mark.parametrize("field", ["batch", "prompt", "generate"])
+def test_requests_refuse_nothing(field):
+    with pytest.raises(ValueError, match=f"{field} must be >= 1, not 0"):
+        Request(**{field: 0})
+
+
+def test_lengths_beyond_the_positions_are_refused():
+    with pytest.raises(ValueError, match=r"prompt \+ generate must be <= 4096 positions of llama-2-7b, not 4160"):
+        run(request=Request(prompt=4096, generate=64))
