@@ -160,12 +160,11 @@ def _latent(build: Builder, x: str) -> str:
     flops = b * t * (4 * latent.kv_rank + ROPE_FLOPS * (h + 1) * latent.rope_dim)
     queries = build.tensor("queries", b, h, t, size)
     inputs = [q, down, build.vector("kv_a_norm.weight", latent.kv_rank)]
-    build.add("rope_and_cache", "rope", inputs, queries, fresh, flops=flops, **into)
     if run.context:
+        build.add("rope_and_cache", "rope", inputs, queries, fresh, flops=flops, **into)
         return _absorbed(build, queries, kept)
-    # The product reads the normalized part of the latent, a view.
     values = build.tensor("latent_values", b, t, latent.kv_rank)
-    build.add("latent_view", "elementwise", [fresh], values, flops=0)
+    build.add("rope_and_cache", "rope", inputs, queries, fresh, values, flops=flops)
     both = build.linear("kv_b_proj", values, h * (latent.nope_dim + latent.v_dim))
     keys = build.tensor("keys_new", b, h, t, size)
     values = build.tensor("values_new", b, h, t, latent.v_dim)
