@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8")
+LAYER_FORMATS: tuple[Format, ...] = ("fp32", "bf16")
+"""Formats that whole layers run in."""
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Rows of the products."""
 STREAMS = ("norm", "rope", "gate", "add", "append")
@@ -49,7 +51,7 @@ class Measured:
     """Bytes per second read at each level."""
     copy_bytes_per_s: float = 0.0
     small: Timing | None = None
-    tiny: Timing | None = None
+    small_layer: dict[Format, Timing] = field(default_factory=dict)
     load: float = 0.0
     idle_w: float | None = None
     compute_w: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -173,7 +175,7 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     found = Measured(threads, caches)
     kept = _Kept()
     jobs = [job for numbers in FORMATS for job in _jobs(found, numbers, kept)]
-    total = len(jobs) + len(caches) + 4
+    total = len(jobs) + len(caches) + 3 + len(LAYER_FORMATS)
     budget = seconds / total
     for level, size in {**caches, "main": 2 * max(caches.values(), default=2**26)}.items():
         working = size if level == "main" else min(size // 2, 4 * min(caches.values()))
@@ -184,8 +186,9 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     one = workloads.filled("fp32", 1)
     found.small = measure.repeat(lambda: one + one, clock, budget)
     step("small operation", total)
-    found.tiny = measure.repeat(workloads.tiny_layer(), clock, 4 * budget)
-    step("tiny layer", total)
+    for numbers in LAYER_FORMATS:
+        found.small_layer[numbers] = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
+        step(f"small layer {numbers}", total)
     for job in jobs:
         _run(job, found, clock, budget)
         step(job.curve, total)
