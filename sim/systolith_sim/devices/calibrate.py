@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from systolith_model.formats import BITS, Format
 from systolith_sim.devices import measure, power, workloads
@@ -13,7 +15,12 @@ from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import user_folder, write_device
 from systolith_sim.devices.measure import Action, Clock, Timing
 
+if TYPE_CHECKING:
+    import torch
+
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8")
+LAYER_FORMATS: tuple[Format, ...] = ("fp32", "bf16")
+"""Formats that whole layers run in."""
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Rows of the products."""
 STREAMS = ("norm", "rope", "gate", "add", "append")
@@ -44,7 +51,7 @@ class Measured:
     """Bytes per second read at each level."""
     copy_bytes_per_s: float = 0.0
     small: Timing | None = None
-    tiny: Timing | None = None
+    small_layer: dict[Format, Timing] = field(default_factory=dict)
     load: float = 0.0
     idle_w: float | None = None
     compute_w: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -58,6 +65,21 @@ class _Job:
     curve: str
     at: float
     make: Callable[[], Action | None]
+
+
+class _Kept:
+    """The weights made last: products of one curve share them, and no two curves' stand in memory at once."""
+
+    def __init__(self) -> None:
+        self.made_of: tuple[Format, tuple[int, int], int] | None = None
+        self.weights: list[torch.Tensor] = []
+
+    def get(self, numbers: Format, shape: tuple[int, int], copies: int) -> "list[torch.Tensor]":
+        """Weights (n, k) for products of a shape (k, n)."""
+        if self.made_of != (numbers, shape, copies):
+            self.made_of, self.weights = (numbers, shape, copies), []
+            self.weights += [workloads.filled(numbers, *reversed(shape)) for _ in range(copies)]
+        return self.weights
 
 
 def calibrate(
@@ -149,13 +171,14 @@ def save(device: Device, path: Path | None = None) -> Path:
 
 def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measured:
     """All measurements with as many threads as torch is set to."""
-    caches = {f"l{level}": size for level in (2, 3) if (size := measure.cache_bytes(level))}
+    caches: dict[str, int] = {f"l{level}": size for level in (2, 3) if (size := measure.cache_bytes(level))}
     found = Measured(threads, caches)
-    jobs = [job for numbers in FORMATS for job in _jobs(found, numbers)]
-    total = len(jobs) + len(caches) + 4
+    kept = _Kept()
+    jobs = [job for numbers in FORMATS for job in _jobs(found, numbers, kept)]
+    total = len(jobs) + len(caches) + 3 + len(LAYER_FORMATS)
     budget = seconds / total
     for level, size in {**caches, "main": 2 * max(caches.values(), default=2**26)}.items():
-        working = size if level == "main" else min(size // 2, 4 * caches.get("l2", size))
+        working = size if level == "main" else min(size // 2, 4 * min(caches.values()))
         found.bandwidth[level] = _read_bandwidth(min(working, 2**28), clock, budget)
         step(f"bandwidth of {level}", total)
     found.copy_bytes_per_s = _copy_bandwidth(min(2 * max(caches.values(), default=2**26), 2**27), clock, budget)
@@ -163,8 +186,9 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     one = workloads.filled("fp32", 1)
     found.small = measure.repeat(lambda: one + one, clock, budget)
     step("small operation", total)
-    found.tiny = measure.repeat(workloads.tiny_layer(), clock, 4 * budget)
-    step("tiny layer", total)
+    for numbers in LAYER_FORMATS:
+        found.small_layer[numbers] = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
+        step(f"small layer {numbers}", total)
     for job in jobs:
         _run(job, found, clock, budget)
         step(job.curve, total)
@@ -183,7 +207,7 @@ def _run(job: _Job, found: Measured, clock: Clock, budget_s: float) -> None:
         curve[job.at] = measure.repeat(action, clock, budget_s)
 
 
-def _jobs(found: Measured, numbers: Format) -> Iterator[_Job]:
+def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
     """Every measurement of a format, sizes of a curve ascending."""
     first = 32 if numbers == "int8" else 1  # some builds of torch refuse an int8 product of 16 rows or fewer
     small = workloads.filled(numbers, 16, 16)
@@ -191,7 +215,7 @@ def _jobs(found: Measured, numbers: Format) -> Iterator[_Job]:
     for level, shape, copies in _weights(found.caches, numbers):
         name = f"product.{numbers}.{level}"
         found.weights[name] = shape[0] * shape[1]
-        make = _Weights(numbers, shape, copies)
+        make = partial(kept.get, numbers, shape, copies)
         for rows in ROWS:
             yield _Job(name, rows, lambda rows=rows, make=make: workloads.product(numbers, rows, make()))
     if numbers == "int8":
@@ -207,22 +231,6 @@ def _jobs(found: Measured, numbers: Format) -> Iterator[_Job]:
         for scores in SCORES:
             yield _Job(f"attention.{numbers}.{head}", scores,
                        lambda head=head, scores=scores: workloads.prefill_attention(numbers, scores, head))  # fmt: skip
-
-
-class _Weights:
-    """Weights of a curve: made when its first product is measured, dropped when the next curve's are."""
-
-    kept: "tuple[_Weights, list] | None" = None  # type: ignore[type-arg]
-
-    def __init__(self, numbers: Format, shape: tuple[int, int], copies: int) -> None:
-        self.numbers, self.shape, self.copies = numbers, shape, copies
-
-    def __call__(self) -> list:  # type: ignore[type-arg]
-        if _Weights.kept is None or _Weights.kept[0] is not self:
-            k, n = self.shape
-            _Weights.kept = None
-            _Weights.kept = self, [workloads.filled(self.numbers, n, k) for _ in range(self.copies)]
-        return _Weights.kept[1]
 
 
 def _weights(caches: dict[str, int], numbers: Format) -> Iterator[tuple[str, tuple[int, int], int]]:
@@ -262,8 +270,7 @@ def _power(found: Measured) -> None:
         return
     found.idle_w, _ = power.average_power_w(lambda: time.sleep(0.05), 1.0, counters)
     for numbers in FORMATS:
-        make = _Weights(numbers, (1024, 1024), 1)
-        if (action := workloads.product(numbers, 256, make())) is not None:
+        if (action := workloads.product(numbers, 256, [workloads.filled(numbers, 1024, 1024)])) is not None:
             watts, calls = power.average_power_w(action, 1.0, counters)
             found.compute_w[numbers] = watts, calls * 2.0 * 256 * 1024 * 1024
     array = workloads.filled("fp32", 2**25)

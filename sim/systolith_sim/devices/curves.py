@@ -47,7 +47,7 @@ def curve_terms(
     parts = [(f"{name}.{numbers}", size) for name, size in _streams(graph, operation)]
     if not parts or any(name not in parameters.curves for name, _ in parts):
         return None
-    total, start = _sum(parameters, parts)
+    total, start = _sum(parameters, numbers, parts)
     return "streaming", Terms(*(np.asarray(part) for part in (total, start, 0.0, total - start)))
 
 
@@ -92,7 +92,7 @@ def _product(
     body = product_s(parameters, numbers, level_sizes(device), shape.m, weights, max(working, moved))
     special = parameters.formats.get(numbers)
     launch = (special.launch_s if special and special.launch_s else parameters.launch_s).value
-    start = launch * _factor(parameters)
+    start = launch * _factor(parameters, numbers)
     compute = 2 * shape.macs / device.peak_ops_per_s[numbers].value
     memory = body if compute < body / 2 else 0.0
     return "matmul", Terms(*(np.asarray(part) for part in (start + body, start, compute, memory)))
@@ -109,10 +109,10 @@ def _attention(
     if any(name not in parameters.curves for name in (decode, *sides)):
         return None
     if queries == 1:
-        total, start = _sum(parameters, [(decode, batch * heads * keys * size)])
+        total, start = _sum(parameters, numbers, [(decode, batch * heads * keys * size)])
         return "attention", Terms(*(np.asarray(part) for part in (total, start, 0.0, total - start)))
     scores = batch * heads * queries * keys
-    near, far = (_sum(parameters, [(name, scores)]) for name in sides)
+    near, far = (_sum(parameters, numbers, [(name, scores)]) for name in sides)
     share = (size - HEAD_SIZES[0]) / (HEAD_SIZES[1] - HEAD_SIZES[0])
     # Linear in the head size: the softmax does not depend on it, the products are proportional to it.
     total, start = (max(one + share * (two - one), one / 4) for one, two in zip(near, far, strict=True))
@@ -134,13 +134,15 @@ def _streams(graph: Graph, operation: Operation) -> list[Part]:
     return [("gate" if work > out.elements else "add", float(out.elements)), *append]
 
 
-def _sum(parameters: KernelParameters, parts: Sequence[Part]) -> tuple[float, float]:
+def _sum(parameters: KernelParameters, numbers: Format, parts: Sequence[Part]) -> tuple[float, float]:
     """Seconds of the parts in a sequence, and of their starts in it: what the smallest size takes."""
     curves = [(parameters.curves[name], size) for name, size in parts]
     start = sum(curve.seconds[0] for curve, _ in curves)
     total = sum(interpolate(curve, size) for curve, size in curves)
-    return total + (_factor(parameters) - 1) * start, min(start, total) * _factor(parameters)
+    factor = _factor(parameters, numbers)
+    return total + (factor - 1) * start, min(start, total) * factor
 
 
-def _factor(parameters: KernelParameters) -> float:
-    return parameters.sequence_factor.value if parameters.sequence_factor else 1.0
+def _factor(parameters: KernelParameters, numbers: Format) -> float:
+    special = parameters.formats.get(numbers)
+    return special.sequence_factor.value if special and special.sequence_factor else 1.0

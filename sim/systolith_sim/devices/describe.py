@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from systolith_model.formats import Format
-from systolith_sim.devices import measure, power
+from systolith_sim.devices import measure, power, workloads
 from systolith_sim.devices.device import (
     Curve,
     Device,
@@ -19,6 +19,7 @@ from systolith_sim.devices.device import (
     Units,
 )
 from systolith_sim.devices.figures import Datum
+from systolith_sim.devices.kernel import kernel_time, weight_bytes
 from systolith_sim.devices.measure import Timing
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def describe(found: "Measured", name: str) -> Device:
     )
     first, many = known[0], found.threads > 1
     has_power = found.idle_w is not None
-    return Device(
+    bare = Device(
         id=name,
         name=f"This machine: {measure.processor_name()}, {found.threads} thread{'s' if many else ''}",
         kind="cpu",
@@ -58,11 +59,11 @@ def describe(found: "Measured", name: str) -> Device:
             feed_bytes_per_s=_datum(found.copy_bytes_per_s / found.threads),
             k_step_s=_datum(0.0),
             formats={numbers: FormatParameters(launch_s=_timing(_launch(found, numbers))) for numbers in known},
-            sequence_factor=_datum(sequence_factor(found)),
             curves=curves(found),
         ),
         errors=held_out(found),
     )
+    return _with_factors(bare, found)
 
 
 def curves(found: "Measured") -> dict[str, Curve]:
@@ -81,19 +82,26 @@ def curves(found: "Measured") -> dict[str, Curve]:
     return kept
 
 
-def sequence_factor(found: "Measured") -> float:
-    """Seconds of the tiny layer over the starts it is made of, each measured again and again; at least 1."""
-    kinds = ("norm", "rope", "gate", "add", "append")
-    if found.tiny is None or not all(found.timings.get(f"{kind}.fp32") for kind in kinds):
-        return 1.0
-    floors = {kind: _floor(found, f"{kind}.fp32") for kind in kinds}
-    starts = (
-        7 * _launch(found, "fp32").seconds
-        + 2 * (floors["norm"] + floors["rope"] + floors["add"] + floors["append"])
-        + floors["gate"]
-        + _floor(found, "attention.fp32.decode")
-    )
-    return max(1.0, found.tiny.seconds / starts)
+def sequence_factor(device: Device, numbers: Format, seconds: float) -> float:
+    """Factor on all starts with which the small layer takes ``seconds``; at least 1.
+
+    ``device`` holds the curves without a factor: the layer's cost is linear in it.
+    """
+    shape, context = workloads.SMALL, workloads.SMALL_CONTEXT
+    graph = workloads.layer_graph(shape, tokens=1, context=context, numbers=numbers)
+    reuse = float(workloads.SMALL_COPIES * weight_bytes(graph))
+    times = [kernel_time(device, graph, operation, reuse_bytes=reuse) for operation in graph]
+    starts = sum(time.launch_seconds for time in times)
+    return max(1.0, 1 + (seconds - sum(time.seconds for time in times)) / starts)
+
+
+def _with_factors(device: Device, found: "Measured") -> Device:
+    assert device.kernel is not None  # described just now
+    formats = dict(device.kernel.formats)
+    for numbers, timing in found.small_layer.items():
+        factor = _datum(sequence_factor(device, numbers, timing.seconds))
+        formats[numbers] = formats[numbers].model_copy(update={"sequence_factor": factor})
+    return device.model_copy(update={"kernel": device.kernel.model_copy(update={"formats": formats})})
 
 
 def _floor(found: "Measured", name: str) -> float:

@@ -87,6 +87,8 @@ class FormatParameters(Strict):
     """As in ``KernelParameters``."""
     feed_bytes_per_s: Datum | None = None
     """As in ``KernelParameters``."""
+    sequence_factor: Datum | None = None
+    """Seconds to start an operation among others over those to start it again and again; measured machines only."""
 
 
 class AttentionParameters(Strict):
@@ -141,8 +143,6 @@ class KernelParameters(Strict):
     """By format, what differs."""
     attention: AttentionParameters | None = None
     """Fused attention; without it, two products and a pass over keys and values."""
-    sequence_factor: Datum | None = None
-    """Seconds to start an operation among others over those to start it again and again; measured machines only."""
     curves: dict[str, Curve] = Field(default_factory=dict)
     """A calibrated machine's own measurements, by operation and format; they stand before the parameters."""
 

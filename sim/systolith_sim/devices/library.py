@@ -148,9 +148,9 @@ def _text(name: str) -> str:
 @cache
 def _packaged(name: str) -> Device | None:
     """By id or alias; only the file that is asked for is checked, which takes a few milliseconds."""
-    if name not in _packaged_names():
-        name = _aliases().get(name, "")
-    return parse_device(_text(name), f"{name}.toml") if name else None
+    if name in _packaged_names():
+        return parse_device(_text(name), f"{name}.toml")
+    return _packaged(_aliases()[name]) if name in _aliases() else None
 
 
 def _sentence(error: ValidationError) -> str:

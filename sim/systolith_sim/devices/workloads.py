@@ -4,10 +4,14 @@ Every function returns an action for ``measure.repeat``. Data are constants: no 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from systolith_model.architecture import Architecture
 from systolith_model.config import TransformerConfig
-from systolith_model.formats import Format
+from systolith_model.formats import Format, Formats
+from systolith_model.graph import Graph
+from systolith_model.workload import forward_graph
 from systolith_sim.devices.measure import Action, in_turn
 
 if TYPE_CHECKING:
@@ -19,10 +23,14 @@ WIDTH = 1024
 """Longest row of a norm or an activation."""
 HEAD = 64
 """Head size of rotations, caches and decode attention."""
-TINY = TransformerConfig(vocab_size=32, hidden_size=32, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=16,
-                         intermediate_size=64)  # fmt: skip
-"""Shape of ``tiny_layer``: one token behind 16."""
-TINY_CONTEXT = 16
+SMALL = TransformerConfig(vocab_size=32, hidden_size=96, n_layers=1, n_heads=3, n_kv_heads=1, head_dim=32,
+                          intermediate_size=192)  # fmt: skip
+"""Shape of ``small_layer``: one token behind ``SMALL_CONTEXT``."""
+SMALL_CONTEXT = 64
+SMALL_COPIES = 4
+"""Layers that take turns, as in a model: the next one finds little of itself in the nearest cache."""
+OUTSIDE = ("embedding", "norm", "lm_head")
+"""Operations of a decoder's graph that are not a layer's."""
 
 
 def filled(numbers: Format, *shape: int, on: str = "cpu") -> "torch.Tensor":
@@ -44,11 +52,12 @@ def product(numbers: Format, m: int, weights: "Sequence[torch.Tensor]") -> Actio
 
     def one(weight: "torch.Tensor") -> Action:
         if numbers == "int8":
-            return lambda: torch._int_mm(x, weight.t())  # public only through a compiler
+            int_mm = getattr(torch, "_int_mm")  # noqa: B009 - public only through a compiler
+            return lambda: int_mm(x, weight.t())
         return lambda: torch.nn.functional.linear(x, weight)
 
-    actions = [one(weight) for weight in weights]
     try:
+        actions = [one(weight) for weight in weights]
         actions[0]()
     except (RuntimeError, AttributeError):
         return None
@@ -109,22 +118,39 @@ def _attention(numbers: Format, *, heads: int, queries: int, keys: int, size: in
     return lambda: causal_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def tiny_layer() -> Action:
-    """A whole reference layer so small that it is all starts."""
+def layer_graph(shape: Architecture, *, tokens: int, context: int, numbers: Format) -> Graph:
+    """Operations of one layer of a decoder, as the reference module runs them, and no others."""
+    one = shape.model_copy(update={"n_layers": 1})
+    graph = forward_graph(one, tokens=tokens, context=context, formats=Formats.plain(numbers))
+    return replace(graph, operations=tuple(operation for operation in graph if operation.name not in OUTSIDE))
+
+
+def layer(config: TransformerConfig, numbers: Format, *, tokens: int, context: int) -> Action:
+    """A reference layer over ``tokens`` behind ``context`` cached ones."""
     import torch
 
     from systolith_model.reference.attention import LayerCache
     from systolith_model.reference.decoder import DecoderLayer
     from systolith_model.reference.rope import rotary_angles
 
-    layer = DecoderLayer(TINY)
-    x, old = torch.randn(1, 1, TINY.hidden_size), torch.randn(1, 1, TINY_CONTEXT, TINY.head_dim)
-    position = torch.arange(TINY_CONTEXT, TINY_CONTEXT + 1)
-    cos, sin = rotary_angles(position, head_dim=TINY.head_dim, theta=10000.0)
+    with torch.device("meta"):
+        module = DecoderLayer(config)
+    x = filled(numbers, 1, tokens, config.hidden_size)
+    module = module.to(x.dtype).to_empty(device="cpu")
+    for parameter in module.parameters():
+        parameter.data.fill_(0.01)
+    positions = torch.arange(context, context + tokens)
+    cos, sin = rotary_angles(positions, head_dim=config.head_dim, theta=config.rope_theta)
+    old = filled(numbers, 1, config.n_kv_heads, context, config.head_dim) if context else None
 
     def act() -> object:
         cache = LayerCache()
         cache.keys = cache.values = old
-        return layer(x, cos, sin, cache)
+        return module(x, cos, sin, cache)
 
     return act
+
+
+def small_layer(numbers: Format) -> Action:
+    """Layers of ``SMALL`` in turn: nearly all starts."""
+    return in_turn([layer(SMALL, numbers, tokens=1, context=SMALL_CONTEXT) for _ in range(SMALL_COPIES)])

@@ -6,7 +6,7 @@ import torch
 from systolith_sim.devices import calibrate, calibrate_gpu, describe, measure, power, workloads
 from systolith_sim.devices.curves import interpolate
 from systolith_sim.devices.device import Curve
-from systolith_sim.devices.kernel import cost, kernel_time
+from systolith_sim.devices.kernel import cost, kernel_time, weight_bytes
 from systolith_sim.devices.library import find_device, parse_device
 from systolith_sim.devices.measure import Timing
 from systolith_sim.devices.toml import device_toml
@@ -53,6 +53,9 @@ def test_seconds_are_checked():
         calibrate.calibrate(seconds=0)
 
 
+SMALL_LAYER_S = 150e-6
+
+
 @pytest.fixture
 def known():
     """A machine whose times follow laws: 5 us of start, 100 GFLOP/s, 20 GB/s from main memory, 200 from L2."""
@@ -80,8 +83,7 @@ def known():
     found.timings["attention.fp32.128"] = timings(lambda size: 10e-6 + size * (1e-9 + 128e-11), sizes)
     found.bandwidth = {"l2": (200e9, Timing(1.0, 1.0)), "main": (20e9, Timing(1.0, 1.0))}
     found.copy_bytes_per_s, found.small = 20e9, Timing(1e-6, 1e-6)
-    starts = 7 * 5e-6 + 9 * stream(2**9) + 10e-6 + 2e-9 * 2**9
-    found.tiny = Timing(1.5 * starts, 1.5 * starts)
+    found.small_layer["fp32"] = Timing(SMALL_LAYER_S, SMALL_LAYER_S)
     return describe.describe(found, "known")
 
 
@@ -97,9 +99,18 @@ def known():
 def test_products_of_a_known_machine(known, product, m, k, n, body_s):
     graph = product(m, k, n, "fp32")
     found = kernel_time(known, graph, graph.operations[0])
-    assert known.kernel.sequence_factor.value == pytest.approx(1.5, rel=1e-3)
-    assert found.seconds == pytest.approx(1.5 * 5e-6 + body_s, rel=0.03)
-    assert found.launch_seconds == pytest.approx(7.5e-6)
+    factor = known.kernel.formats["fp32"].sequence_factor.value
+    assert found.launch_seconds == pytest.approx(factor * 5e-6)
+    assert found.seconds == pytest.approx(factor * 5e-6 + body_s, rel=0.03)
+
+
+def test_the_small_layer_of_a_known_machine_takes_what_was_measured(known):
+    """Its 7 products and 10 other operations start in 65 us, each measured again and again; together in more."""
+    graph = workloads.layer_graph(workloads.SMALL, tokens=1, context=workloads.SMALL_CONTEXT, numbers="fp32")
+    reuse = float(workloads.SMALL_COPIES * weight_bytes(graph))
+    times = [kernel_time(known, graph, operation, reuse_bytes=reuse) for operation in graph]
+    assert sum(time.seconds for time in times) == pytest.approx(SMALL_LAYER_S, rel=1e-3)
+    assert known.kernel.formats["fp32"].sequence_factor.value > 1
 
 
 def test_held_out_errors_of_a_power_law_are_none():
