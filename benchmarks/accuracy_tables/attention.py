@@ -125,9 +125,7 @@ def attention_terms(
 
 def _roofline(device: Device, rows: Rows) -> Array:
     """Larger of operations over peak and bytes over bandwidth."""
-    batch, heads, kv_heads, queries, keys, size, kv_bytes = (
-        np.asarray(rows.inputs[name], float) for name in NAMES
-    )
+    batch, heads, kv_heads, queries, keys, size, kv_bytes = (np.asarray(rows.inputs[name], float) for name in NAMES)
     work = 4 * batch * heads * queries * (keys - (queries - 1) / 2) * size
     moved = 4 * batch * heads * queries * size + 2 * batch * kv_heads * keys * size * kv_bytes
     peak = device.peak_ops_per_s["bf16"].value

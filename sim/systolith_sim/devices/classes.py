@@ -20,7 +20,6 @@ from systolith_sim.devices.device import (
 )
 from systolith_sim.devices.figures import Datum, Strict, tuples
 
-
 WIDE_UNIT_OPS_PER_S = 6e12
 """Peak of a unit in bf16 that asynchronous products and copies go with, on which FlashAttention 3 rests: 7.5e12 on
 Hopper, 15e12 on Blackwell, at most 4.3e12 (MI300X) before and elsewhere."""

@@ -98,9 +98,7 @@ class LinkTerms:
 
     def plus(self, other: "LinkTerms") -> "LinkTerms":
         """One after the other."""
-        return LinkTerms(
-            self.total_s + other.total_s, self.latency_s + other.latency_s, self.link_s + other.link_s
-        )
+        return LinkTerms(self.total_s + other.total_s, self.latency_s + other.latency_s, self.link_s + other.link_s)
 
     @property
     def regime(self) -> NDArray[np.str_]:
@@ -189,9 +187,7 @@ def _rings(
     )
 
 
-def _peers(
-    kind: Collective, size: Array, n: Array, wire: Wire, c: CollectiveConstants
-) -> tuple[Array, Array]:
+def _peers(kind: Collective, size: Array, n: Array, wire: Wire, c: CollectiveConstants) -> tuple[Array, Array]:
     """Latency and link seconds where each pair exchanges a message of its own."""
     if kind == "send":
         latency = max(c.send_s, wire.step_s) + np.zeros_like(size)
@@ -205,9 +201,7 @@ def _peers(
     return latency, np.minimum(short, c.peer_handover_s) + moved + each / (c.local * long_rate)
 
 
-def hierarchical(
-    kind: Collective, size_bytes: float, inside: int, nodes: int, inner: Wire, outer: Wire
-) -> LinkTerms:
+def hierarchical(kind: Collective, size_bytes: float, inside: int, nodes: int, inner: Wire, outer: Wire) -> LinkTerms:
     """Seconds of a collective among ``inside`` devices in each of ``nodes`` nodes.
 
     Each node reduces to shares, the shares cross the network side by side, and each node gathers them again.

@@ -235,9 +235,7 @@ def _terms(
     return "streaming", _streaming(device, machine, graph, operation, numbers)
 
 
-def _streaming(
-    device: Device, machine: Machine, graph: Graph, operation: Operation, numbers: Format
-) -> Terms:
+def _streaming(device: Device, machine: Machine, graph: Graph, operation: Operation, numbers: Format) -> Terms:
     moved = _moved_bytes(graph, operation)
     vector = (device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]).value
     outputs = graph.outputs_of(operation)
@@ -312,9 +310,7 @@ def fused_attention(
     )  # fmt: skip
 
 
-def _attention(
-    device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float
-) -> Terms:
+def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
     q, k, v = graph.inputs_of(operation)[:3]
     attributes = operation.attributes
     batch, heads, queries, size = q.shape
@@ -327,8 +323,8 @@ def _attention(
         )  # fmt: skip
         return fused_attention(
             device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8,
-            kv_bytes=BITS[k.format] / 8, writes_cache=causal, shared_values="value_size" in attributes,
-            reuse_bytes=reuse,
+            kv_bytes=BITS[k.format] / 8, shared_values="value_size" in attributes, reuse_bytes=reuse,
+            writes_cache=False,  # the graph's own operations do
         )  # fmt: skip
     moved = _moved_bytes(graph, operation)
     compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)
