@@ -38,6 +38,8 @@ SWITCH_REDUCES = ("h100-sxm",)
 FITTED, SCORED = "fitted_collective", "scored_collective"
 ORIGIN = "NCCL and custom all-reduce tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_collective.py"
 PCIE_ORIGIN = "all-reduce of four A100 over PCIe 4 in microsoft/vidur@7d47513, by benchmarks/fit_collective.py"
+SAME_LINK = {"h100-sxm": ("h200",)}
+"""Devices behind the same links and switches as a measured one."""
 PCIE_WIDER = 4.0
 """Exponent on the spread of the one group over PCIe that was measured."""
 WEIGHTS = {"all_reduce nccl": 2.0}
@@ -178,6 +180,9 @@ def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[st
             device, {FITTED: ORIGIN, SCORED: f"groups of 2 and 8 in {ORIGIN}"},
             links={**device.links, "nvlink": link}, link_errors=errors(ratio, words),
         )  # fmt: skip
+        for twin in SAME_LINK.get(name, ()):
+            other = find_device(twin)
+            restate(other, {FITTED: f"measured on {name}, {ORIGIN}"}, links={**other.links, "nvlink": link})
     crossed = [
         residuals(name, "nccl", seen[name, "nccl"], fit)
         for name in libraries

@@ -88,6 +88,12 @@ def parameters_of(device: Device) -> KernelParameters:
     return device.kernel if device.kernel is not None else class_of(device.kind).parameters(device)
 
 
+def attention_of(device: Device) -> AttentionParameters | None:
+    """Fitted parameters of fused attention on a device, or its class's."""
+    own = parameters_of(device).attention
+    return own if own is not None else class_of(device.kind).parameters(device).attention
+
+
 def machine_of(device: Device, numbers: Format) -> Machine:
     """The numbers the kernel models need, for products computed in ``numbers``."""
     parameters = parameters_of(device)
@@ -314,7 +320,7 @@ def _attention(device: Device, machine: Machine, graph: Graph, operation: Operat
     q, k, v = graph.inputs_of(operation)[:3]
     attributes = operation.attributes
     batch, heads, queries, size = q.shape
-    parameters = parameters_of(device).attention
+    parameters = attention_of(device)
     if device.kind == "gpu" and parameters is not None:
         causal = bool(attributes.get("causal"))
         sizes = fused.AttentionSizes.of(
