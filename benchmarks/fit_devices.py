@@ -24,7 +24,6 @@ from fit_rows import (
     Mask,
     gemm_roofline,
     gemm_rows,
-    streaming_rows,
     tpu_layers,
 )
 from systolith_sim.devices.device import Device
@@ -87,22 +86,16 @@ def sample(rows: GemmRows) -> GemmRows:
 def machine(device: Device, fitted: Parameters) -> Machine:
     """A machine with fitted parameters, efficiencies kept physical as ``bounded`` says."""
     peak, main = device.peak_ops_per_s["bf16"].value, device.main_memory
-    cache = max(
-        (memory.size_bytes.value for name, memory in device.memories.items() if name != "main"), default=0.0
-    )
+    cache = max((memory.size_bytes.value for name, memory in device.memories.items() if name != "main"), default=0.0)
     return Machine(device.units.count, peak, main.bandwidth_bytes_per_s.value, cache, **bounded(fitted))
 
 
 def bounded(fitted: Parameters) -> Parameters:
     """Fitted parameters with the efficiencies at most 0.98: no machine sustains more than its peak."""
-    return {
-        name: min(value, 0.98) if name.endswith("efficiency") else value for name, value in fitted.items()
-    }
+    return {name: min(value, 0.98) if name.endswith("efficiency") else value for name, value in fitted.items()}
 
 
-def gemm_terms(
-    device: Device, fitted: Parameters, rows: GemmRows, constants: TileConstants = CONSTANTS
-) -> Terms:
+def gemm_terms(device: Device, fitted: Parameters, rows: GemmRows, constants: TileConstants = CONSTANTS) -> Terms:
     """Predicted times of GEMM rows, with the weights as hot as the benchmark leaves them."""
     reuse = 2 * (WEIGHT_COPIES * rows.n * rows.k + rows.m * rows.k + rows.m * rows.n)
     return tiled_gemm(
@@ -146,9 +139,7 @@ def score_gemms(data: Path) -> tuple[dict[str, Parameters], Parameters, list[Sco
     for name, device in devices.items():
         rows = tables[name].rows(~tables[name].fitted)
         roofline = gemm_roofline(device, rows)
-        own.append(
-            scored(device, "matmul", "itself", gemm_terms(device, fits[name], rows), rows.seconds, roofline)
-        )
+        own.append(scored(device, "matmul", "itself", gemm_terms(device, fits[name], rows), rows.seconds, roofline))
         others = class_parameters({other: fit for other, fit in fits.items() if other != name}, devices)
         terms = gemm_terms(device, absolute(others, device), rows)
         left_out.append(scored(device, "matmul", "the other GPUs", terms, rows.seconds, roofline))
@@ -177,24 +168,6 @@ def absolute(shared: Parameters, device: Device) -> Parameters:
         "feed_bytes_per_s": shared["feed_bytes_per_s"] * rate,
         "k_step_s": shared["k_step_s"] / rate,
     }
-
-
-def score_streaming(data: Path, gemm: Parameters) -> tuple[Parameters, Scored]:
-    """Norms, rotary embedding, activation and addition on A100."""
-    device = find_device("a100-80")
-    moved, seconds, fitted = streaming_rows(data)
-    peak = device.main_memory.bandwidth_bytes_per_s.value
-
-    def terms(trial: Parameters, chosen: Mask) -> Terms:
-        memory = moved[chosen] / (trial["streaming_efficiency"] * peak)
-        launch = np.full_like(memory, gemm["launch_s"])
-        return Terms(launch + memory, launch, np.zeros_like(memory), memory)
-
-    fit = descend(
-        lambda trial: distance(terms(trial, fitted).total_s, seconds[fitted]), {"streaming_efficiency": 0.5}
-    )
-    parts = terms(fit, ~fitted)
-    return fit, scored(device, "streaming", "itself", parts, seconds[~fitted], moved[~fitted] / peak)
 
 
 def score_tpu(data: Path) -> tuple[Parameters, Scored]:
@@ -262,9 +235,7 @@ def fit_tiles(data: Path) -> TileConstants:
 
         def loss(trial: Parameters, fits: Mapping[str, Parameters] = fits) -> float:
             return sum(
-                distance(
-                    gemm_terms(devices[name], fits[name], rows, TileConstants(**trial)).total_s, rows.seconds
-                )
+                distance(gemm_terms(devices[name], fits[name], rows, TileConstants(**trial)).total_s, rows.seconds)
                 for name, rows in seen.items()
             )
 
@@ -274,33 +245,24 @@ def fit_tiles(data: Path) -> TileConstants:
 
 def main() -> None:
     """Fit, score, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument(
-        "--write", action="store_true", help="update device files, classes and the docs table"
-    )
-    parser.add_argument(
-        "--shared", action="store_true", help="refit the constants all GPUs share, and print them"
-    )
+    parser.add_argument("--write", action="store_true", help="update device files, classes and the docs table")
+    parser.add_argument("--shared", action="store_true", help="refit the constants all GPUs share, and print them")
     chosen = parser.parse_args()
     if chosen.shared:
-        tiles = fit_tiles(chosen.data)
-        print(tiles, fit_fused(chosen.data, tiles), sep="\n")
+        print(fit_tiles(chosen.data))
         return
     gemms, family, own, left_out = score_gemms(chosen.data)
-    attentions, attention_scores = score_attentions(chosen.data, gemms)
-    streaming, streaming_score = score_streaming(chosen.data, gemms["a100-80"])
     tpu, tpu_score = score_tpu(chosen.data)
     power, power_error = fit_power(chosen.data)
-    scores = [*own, *attention_scores, streaming_score, tpu_score]
+    scores = [*own, tpu_score]
     print(fit_write.table([*scores, *left_out]))
     print(f"H200 board power: {power}, median error {power_error:.1%}")
     for name, fit in {**gemms, "gpu class": family, "tpu": tpu}.items():
-        print(name, {key: f"{value:.4g}" for key, value in fit.items()}, attentions.get(name, ""))
+        print(name, {key: f"{value:.4g}" for key, value in fit.items()})
     if chosen.write:
-        fit_write.write(gemms, attentions, streaming, tpu, family, scores, left_out)
+        fit_write.write(gemms, tpu, family, scores, left_out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith_sim.devices.attention import AttentionSizes
 from systolith_sim.devices.device import Device
 
 Array = NDArray[np.float64]
@@ -20,11 +19,6 @@ GEMM_FILES = {
     "h100-sxm": "gemm_h100_sxm_vllm-0.14.0.csv",
     "h200": "gemm_h200_sxm_vllm-0.22.0.csv",
     "l40s": "gemm_l40s_vllm-0.22.0.csv",
-}
-ATTENTION_FILES = {
-    "a100-80": "a100_sxm_vllm-0.14.0.csv",
-    "h100-sxm": "h100_sxm_vllm-0.14.0.csv",
-    "h200": "h200_sxm_vllm-0.22.0.csv",
 }
 WEIGHT_COPIES = 6
 """The GEMM benchmark walks over six copies of the weights, so that they are cold where six do not fit."""
@@ -48,20 +42,6 @@ class GemmRows:
         return GemmRows(m, k, n, seconds, self.fitted[chosen], power)
 
 
-@dataclass(frozen=True)
-class AttentionRows:
-    """Attention in bf16: sizes, seconds, and which rows the fit may see."""
-
-    sizes: AttentionSizes
-    seconds: Array
-    fitted: Mask
-
-
-def visible(rows: AttentionRows, chosen: Mask) -> AttentionRows:
-    """The attention rows that a mask chooses."""
-    return AttentionRows(rows.sizes.rows(chosen), rows.seconds[chosen], rows.fitted[chosen])
-
-
 def gemm_rows(data: Path, device: str) -> GemmRows:
     """Matmul rows of one GPU, median of double keys; the split is by site (n, k), never by row."""
     with (data / "aiconfigurator" / GEMM_FILES[device]).open() as file:
@@ -75,50 +55,6 @@ def gemm_rows(data: Path, device: str) -> GemmRows:
     m, k, n = sizes.T
     fitted = ((n * 7919 + k * 104729) % 1000003) % 2 == 0
     return GemmRows(m, k, n, values[:, 0], fitted, values[:, 1])
-
-
-def attention_rows(data: Path, device: str, phase: str) -> AttentionRows:
-    """Attention rows of one GPU; ``phase`` is context or generation; the split is by head counts and size."""
-    path = data / "aiconfigurator" / f"{phase}_attention_{ATTENTION_FILES[device]}"
-    names = ("batch_size", "num_heads", "num_key_value_heads", "isl", "step", "head_dim", "latency")
-    with path.open() as file:
-        table = np.array(
-            [
-                [float(row[name]) for name in names]
-                for row in csv.DictReader(file)
-                if row["attn_dtype"] == row["kv_cache_dtype"] == "bfloat16"
-            ]
-        )
-    batch, heads, kv_heads, length, step, size, latency = table.T
-    kv_heads = np.where(kv_heads == 0, heads, kv_heads)
-    queries = length if phase == "context" else np.ones_like(length)
-    sizes = AttentionSizes.of(batch, heads, kv_heads, queries, length + step, size)
-    return AttentionRows(sizes, latency * 1e-3, (heads * 31 + kv_heads * 17 + size) % 5 >= 2)
-
-
-def streaming_rows(data: Path) -> tuple[Array, Array, Mask]:
-    """Norms, rotary embedding, activation and addition of Llama-2-7B on A100: bytes, seconds, fitted rows.
-
-    Times below 5 us are left out: the file rounds to 1 us. The split is by tensor-parallel width.
-    """
-    with (data / "vidur" / "mlp_a100_Llama-2-7b-hf.csv").open() as file:
-        table = list(csv.DictReader(file))
-    tokens = np.array([float(row["num_tokens"]) for row in table])
-    width = np.array([float(row["num_tensor_parallel_workers"]) for row in table])
-    hidden, inner, element = 4096, 11008, 2
-    moved = {
-        "input_layernorm": 2 * tokens * hidden * element,
-        "attn_rope": 4 * tokens * hidden * element / width,
-        "mlp_act": 3 * tokens * inner * element / width,
-        "add": 3 * tokens * hidden * element,
-    }
-    seconds = {
-        name: np.array([float(row[f"time_stats.{name}.median"]) for row in table]) * 1e-3 for name in moved
-    }
-    all_bytes, all_seconds = (np.concatenate(list(part.values())) for part in (moved, seconds))
-    fitted = np.tile((width == 1) | (width == 4), len(moved))
-    long = all_seconds >= 5e-6
-    return all_bytes[long], all_seconds[long], fitted[long]
 
 
 TPU_PRODUCTS = {
@@ -151,16 +87,6 @@ def gemm_roofline(device: Device, rows: GemmRows) -> Array:
     """Larger of operations over peak and bytes over bandwidth: what a bare roofline says."""
     moved = 2 * (rows.n * rows.k + rows.m * rows.k + rows.m * rows.n)
     work = 2 * rows.m * rows.k * rows.n
-    return np.maximum(
-        work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
-    )
-
-
-def attention_roofline(device: Device, rows: AttentionRows) -> Array:
-    """Bare roofline of causal attention."""
-    s = rows.sizes
-    work = 4 * s.batch * s.heads * s.queries * s.visited_keys(True) * s.head_size
-    moved = 4 * s.batch * s.head_size * (s.heads * s.queries + s.kv_heads * s.keys)
     return np.maximum(
         work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
     )

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from systolith_sim.devices.classes import DeviceClass
+from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import (
-    AttentionParameters,
     Device,
     KernelParameters,
     Operator,
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 FITTED = "fitted"
 ORIGIN = {
     "matmul": "GEMM tables of ai-dynamo/aiconfigurator@095f58a",
-    "attention": "attention tables of ai-dynamo/aiconfigurator@095f58a",
-    "streaming": "MLP profile of A100 in microsoft/vidur@7d47513",
     "tpu": "TPU v6e layers of casys-kaist/LLMServingSim@5daddb2",
 }
 REGIMES: tuple[Regime, ...] = ("launch", "memory", "compute")
@@ -96,30 +93,17 @@ def _datum(value: float, confidence: Literal["derived", "recalled"] = "derived",
     return Datum.model_validate({**fields, "note": note} if note else fields)
 
 
-def _kernel(
-    gemm: Parameters, attention: Parameters | None, streaming: Parameters | None, fa3: bool
-) -> KernelParameters:
-    fields: dict[str, object] = {name: _datum(value) for name, value in gemm.items()}
-    if streaming is not None:
-        fields["streaming_efficiency"] = _datum(streaming["streaming_efficiency"])
-    if attention is not None:
-        fields["attention"] = _attention(attention, fa3)
-    return KernelParameters.model_validate(fields)
-
-
-def _attention(fit: Parameters, fa3: bool) -> AttentionParameters:
-    return AttentionParameters(
-        launch_s=_datum(fit["launch_s"]), efficiency=_datum(fit["efficiency"]),
-        cache_passes=_datum(fit["cache_passes"]), packs_groups=fa3, splits_ungrouped=fa3,
-    )  # fmt: skip
+def _kernel(gemm: Parameters, old: KernelParameters | None) -> KernelParameters:
+    """Fitted parameters; what other scripts fitted (attention, streaming) stays."""
+    kept = {} if old is None else {name: getattr(old, name) for name in old.model_fields_set}
+    return KernelParameters.model_validate({**kept, **{name: _datum(value) for name, value in gemm.items()}})
 
 
 def _sources(old: Mapping[str, str], origins: Sequence[str]) -> dict[str, str]:
     rows = "; ".join(ORIGIN[name] for name in origins)
-    kept = {key: text for key, text in old.items() if key != FITTED and not key.startswith("scored")}
+    kept = {key: text for key, text in old.items() if key not in (FITTED, "scored_matmul")}
     scored = {
-        f"scored_{'matmul' if name == 'tpu' else name}": f"scored on unseen rows of {ORIGIN[name]}"
-        for name in origins
+        f"scored_{'matmul' if name == 'tpu' else name}": f"scored on unseen rows of {ORIGIN[name]}" for name in origins
     }
     return {**kept, FITTED: f"benchmarks/fit_devices.py on {rows}", **scored}
 
@@ -128,23 +112,16 @@ def _folder() -> Path:
     return Path(str(resources.files("systolith_sim.devices") / "data"))
 
 
-def _update(
-    device: Device, kernel: KernelParameters, found: tuple[RegimeError, ...], origins: Sequence[str]
-) -> None:
-    used = {error.source for error in found}
+def _update(device: Device, kernel: KernelParameters, found: tuple[RegimeError, ...], origins: Sequence[str]) -> None:
+    others = tuple(error for error in device.errors if error.operator != "matmul")
     sources = _sources(device.sources, origins)
-    sources = {key: text for key, text in sources.items() if key in used or not key.startswith("scored")}
-    fields = {"kernel": kernel, "errors": found, "sources": sources}
-    changed = Device.model_validate(
-        {**{name: getattr(device, name) for name in device.model_fields_set}, **fields}
-    )
+    fields = {"kernel": kernel, "errors": (*found, *others), "sources": sources}
+    changed = Device.model_validate({**{name: getattr(device, name) for name in device.model_fields_set}, **fields})
     write_device(changed, _folder() / f"{device.id}.toml")
 
 
 def write(
     gemms: Mapping[str, Parameters],
-    attentions: Mapping[str, Parameters],
-    streaming: Parameters,
     tpu: Parameters,
     family: Parameters,
     scores: Sequence[Scored],
@@ -153,38 +130,29 @@ def write(
     """Update every device file that was fitted, the GPU and TPU classes, and the docs table."""
     by_device = {name: [score for score in scores if score.device == name] for name in (*gemms, "tpu-v6e")}
     for name, gemm in gemms.items():
-        attention = attentions.get(name)
-        fused = name != "a100-80"
-        own_streaming = streaming if name == "a100-80" else None
-        kernel = _kernel(gemm, attention, own_streaming or streaming, fused)
-        origins = ["matmul", *(["attention"] if attention else []), "streaming"]
-        _update(find_device(name), kernel, errors(by_device[name]), origins)
+        device = find_device(name)
+        _update(device, _kernel(gemm, device.kernel), errors(by_device[name]), ["matmul"])
     v6e = {**tpu, "feed_bytes_per_s": 22 * 1.64e12 / 2, "k_step_s": 0.0}
-    _update(find_device("tpu-v6e"), _kernel(v6e, None, None, True), errors(by_device["tpu-v6e"]), ["tpu"])
-    attention_scores = [score for score in scores if score.operator.startswith(("attention", "streaming"))]
-    gpu_errors = (*errors(left_out), *errors(attention_scores, widen=1.5))
-    _write_class("gpu", _gpu_class(family, attentions["h100-sxm"], streaming, gpu_errors))
+    _update(find_device("tpu-v6e"), _kernel(v6e, None), errors(by_device["tpu-v6e"]), ["tpu"])
+    _write_class("gpu", _gpu_class(family, errors(left_out)))
     _write_class("tpu", _tpu_class(tpu, errors(by_device["tpu-v6e"], widen=2.0)))
     _write_docs(scores, left_out)
 
 
-def _gpu_class(
-    family: Parameters, attention: Parameters, streaming: Parameters, found: tuple[RegimeError, ...]
-) -> DeviceClass:
-    return DeviceClass(
-        kind="gpu",
-        sources=_sources({}, ("matmul", "attention", "streaming"))
-        | {
-            "scored_matmul": f"each of four GPUs predicted from the other three, {ORIGIN['matmul']}",
-            "scored_attention": f"1.5 times the spread, in logarithm, of three GPUs in {ORIGIN['attention']}",
-            "scored_streaming": f"1.5 times the spread, in logarithm, of one GPU, {ORIGIN['streaming']}",
-        },
-        launch_s=_datum(family["launch_s"]), compute_efficiency=_datum(family["compute_efficiency"]),
-        memory_efficiency=_datum(family["memory_efficiency"]),
-        feed_bytes_per_op=_datum(family["feed_bytes_per_s"]),
-        k_step_ops=_datum(family["k_step_s"]), streaming_efficiency=_datum(streaming["streaming_efficiency"]),
-        attention=_attention(attention, True), errors=found,
-    )  # fmt: skip
+def _gpu_class(family: Parameters, found: tuple[RegimeError, ...]) -> DeviceClass:
+    """The class with its products fitted anew; what other scripts fitted stays."""
+    old = class_of("gpu")
+    others = tuple(error for error in old.errors if error.operator != "matmul")
+    scored = {"scored_matmul": f"each of four GPUs predicted from the other three, {ORIGIN['matmul']}"}
+    changed = {
+        "sources": _sources(old.sources, ["matmul"]) | scored,
+        "launch_s": _datum(family["launch_s"]), "compute_efficiency": _datum(family["compute_efficiency"]),
+        "memory_efficiency": _datum(family["memory_efficiency"]),
+        "feed_bytes_per_op": _datum(family["feed_bytes_per_s"]), "k_step_ops": _datum(family["k_step_s"]),
+        "errors": (*found, *others),
+    }  # fmt: skip
+    kept = {name: getattr(old, name) for name in old.model_fields_set}
+    return DeviceClass.model_validate({**kept, **changed})
 
 
 def _tpu_class(tpu: Parameters, found: tuple[RegimeError, ...]) -> DeviceClass:

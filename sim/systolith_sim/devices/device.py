@@ -278,7 +278,7 @@ def published_figures(device: Device) -> dict[str, Figure]:
             high=datum.interval[1],
         )
         for path, datum in figures_of(device)
-        if not path.startswith("kernel.")
+        if not path.startswith("kernel.") and ".collective." not in path and ".custom." not in path
     }
 
 
@@ -304,3 +304,5 @@ def named_sources(device: Device) -> Iterator[tuple[str, str]]:
         yield f"errors.{index}", error.source
     for name, curve in (device.kernel.curves if device.kernel else {}).items():
         yield f"kernel.curves.{name}", curve.source
+    for index, error in enumerate(device.link_errors):
+        yield f"link_errors.{index}", error.source
