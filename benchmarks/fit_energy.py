@@ -149,6 +149,8 @@ def write_device(constants: Array, ratio: Array) -> None:
             raise ValueError(f"{path}: one {name} to replace expected, not {count}")
     if "mlenergy =" not in text:
         text = text.replace("[sources]\n", f"[sources]\nmlenergy = \"{SOURCE}\"\n", 1)
+    if not re.search(r'source = "h200power"', text):
+        text = re.sub(r"^h200power = .*\n", "", text, flags=re.M)
     path.write_text(text, "utf-8")
 
 

@@ -19,8 +19,8 @@ def time(seconds, flops, moved):
 
 def test_static_plus_bytes_plus_operations():
     figure = graph_energy(find_device("h100-sxm"), [(OPERATION, time(1e-3, 10**9, 10**8))])
-    # 127 W active floor, 143 pJ a byte, 0.79 pJ an operation
-    assert figure.value == pytest.approx(3 * (127e-3 + 1e8 * 143e-12 + 1e9 * 0.79e-12), rel=1e-6)
+    # 334.8 W active floor, 62.28 pJ a byte, 0.9577 pJ an operation
+    assert figure.value == pytest.approx(3 * (334.8e-3 + 1e8 * 62.28e-12 + 1e9 * 0.9577e-12), rel=1e-6)
     assert figure.low is not None
     assert figure.high is not None
     assert figure.low < figure.value < figure.high

@@ -119,6 +119,6 @@ def test_impossible_demands_say_what_would_be_possible():
         demand = Demand(prompt=512, generate=256, rate=100, budget_usd_per_hour=0.001)
         advise("llama-3.1-70b", demand, on=("h100-sxm",))
     with pytest.raises(ValueError, match="model 'llama-3.1-70b' fits on none of these machines"):
-        advise("llama-3.1-70b", Demand(prompt=512, generate=256, rate=1), on=("l4",))
+        advise("llama-3.1-70b", Demand(prompt=512, generate=256, rate=1), on=("raspberry-pi-5",))
     with pytest.raises(ValueError, match="prompt \\+ generate must be <= 2048 positions"):
         advise("tinyllama-1.1b", Demand(prompt=4096, generate=256, rate=1))
