@@ -49,6 +49,8 @@ ALIKE = {("tensorrt-llm", "mixtral-8x7b")}
 """Tables whose batches reach no more experts than one sequence does: batch 16 takes 1.3 times batch 1, where even
 routing over 8 experts would read four times the weights; presumably one prompt, repeated. Not scored."""
 LATEST, LATEST_SAMPLE = "tensorrt-llm-1.0", "aiconfigurator/e2e_serving_silicon_sample.csv"
+SERVED = {"meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b", "Qwen/Qwen3-32B": "qwen3-32b"}
+SYSTEMS = {"h100_sxm": "h100-sxm", "h200_sxm": "h200"}
 Array = NDArray[np.float64]
 
 
@@ -193,7 +195,7 @@ def silicon(data: Path) -> Array:
     print(f"\n{LATEST}, closed loop on H100, nothing fitted")
     for width, values in found.items():
         print(f"  TP {width}: {mape(np.array(values)):.1%}, {len(values)} rows")
-    return np.array(found[1])
+    return np.concatenate([np.array(values) for values in found.values()])
 
 
 def write(engine: str, constants: Sequence[float] | None, every: Array) -> None:

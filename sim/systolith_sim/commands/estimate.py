@@ -62,10 +62,13 @@ def estimate(
     results = [one.result for one in found]
     if out is not None:
         from systolith_sim.estimate.page import write_report
+        from systolith_sim.report.perfetto import write_trace
 
         out.mkdir(parents=True, exist_ok=True)
         (out / "estimate.json").write_text(results_json(results) + "\n", "utf-8")
         write_report(found, out / "report.html")
+        for one in found:
+            write_trace(one.timeline(), out / f"trace-{one.result.device}.json", process=one.result.device)
     if json:
         typer.echo(results_json(results))
         return

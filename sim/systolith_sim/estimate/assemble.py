@@ -42,8 +42,9 @@ def assembled(parts: Parts) -> EstimateResult:
     low, high = parts.interval_s
     rate, rates = parts.tokens / whole.seconds, (parts.tokens / high, parts.tokens / low)
     interval = {**parts.intervals, "total_s": (low, high), "tokens_per_s": rates}
-    joules = None if parts.lacking else [layout.dp * value for value in whole.joules]
-    if joules is not None:
+    joules = None
+    if not parts.lacking:
+        joules = [layout.dp * end for end in whole.limited_joules(device, layout.tp * layout.pp)]
         interval["energy_j"] = (joules[0], joules[2])
         interval["energy_j_per_token"] = (joules[0] / parts.tokens, joules[2] / parts.tokens)
         interval["power_w"] = (joules[0] / whole.seconds, joules[2] / whole.seconds)

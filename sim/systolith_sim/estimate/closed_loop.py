@@ -24,6 +24,8 @@ class ClosedLoop:
     """Of the replica."""
     work: Tally
     """Passes that one request costs: its prompt, and its share of the steps."""
+    interval_s: tuple[float, float]
+    """(low, high) of ``tpot_s``, without the engine's own scored error."""
 
 
 def closed_loop(
@@ -44,6 +46,7 @@ def closed_loop(
     enter = enter or replica.prefill_tally(batch=1, prompt=prompt)
     step = replica.step_tally(batch=concurrency, prompt=prompt, done=1 + generate // 2)
     tpot_s = step.seconds + (concurrency - 1) * enter.seconds / generate
+    share = (step + enter * ((concurrency - 1) / generate)).interval_s
     latency_s = enter.seconds + step.seconds + (generate - 1) * tpot_s
     return ClosedLoop(
         ttft_s=enter.seconds + step.seconds,
@@ -51,4 +54,5 @@ def closed_loop(
         latency_s=latency_s,
         requests_per_s=concurrency / latency_s,
         work=enter + step * ((generate - 1) / concurrency),
+        interval_s=share,
     )

@@ -1,11 +1,12 @@
 """Estimate of a static batch: time to first token, time per token, energy, price and memory on one kind of device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
+from systolith_sim.devices.timeline import Span, end_s
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
@@ -14,6 +15,7 @@ from systolith_sim.estimate.replica import Replica
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.result import EstimateResult
 from systolith_sim.estimate.tally import Tally, lacking_energy
+from systolith_sim.estimate.timeline import pass_timeline
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.memory import (
     Change,
@@ -41,6 +43,8 @@ class Estimate:
     """Kernels of the passes by name, of one device of each stage: the prompt's, and the step in the middle."""
     tallies: dict[str, Tally]
     """Sums over the whole batch by the same names."""
+    timeline: Callable[[], list[Span]] = list
+    """Spans of the passes on one device, or of the stages of a pipeline."""
 
     def with_provenance(self, **topics: str) -> "Estimate":
         """The same with more topics in the result's provenance."""
@@ -83,8 +87,17 @@ def estimate(
         provenance=_provenance(device, engine, lacking), ttft_s=prefill.seconds,
         tpot_s=None if decode is None else decode.seconds / steps, intervals=intervals,
     )  # fmt: skip
-    one = Estimate(assembled(parts), device, passes, tallies)
+    one = Estimate(assembled(parts), device, passes, tallies, lambda: _timeline(replica, share))
     return one if memory.fits else one.with_provenance(fit=advice(memory, _changes(replica, share)))
+
+
+def _timeline(replica: Replica, share: Request) -> list[Span]:
+    """The prompts' pass and the first decode step of one micro-batch."""
+    micro = -(-share.batch // min(replica.layout.pp, share.batch))
+    spans = pass_timeline(replica, batch=micro, prompt=share.prompt)
+    if share.generate > 1 and replica.model.generates:
+        spans += pass_timeline(replica, batch=micro, prompt=share.prompt, done=1, start_s=end_s(spans))
+    return spans
 
 
 def memory_of(replica: Replica, request: Request) -> Memory:

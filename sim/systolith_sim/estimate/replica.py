@@ -49,6 +49,11 @@ class Replica:
         """What one device of a tensor parallel group computes, with all layers."""
         return self.model.with_shape(shard(self.model.shape, self.layout))
 
+    @property
+    def stream_bytes(self) -> float:
+        """Bytes of one element of the residual stream, which devices exchange."""
+        return BITS[self.formats.residual] / 8
+
     def graph(self, *, batch: int, prompt: int, done: int = 0) -> Graph:
         """One pass of one device, as the engine runs it: the prompts', or the step behind ``done`` tokens."""
         formats, fused = self.formats, self.engine.fuses
@@ -108,7 +113,7 @@ class Replica:
             self.layout,
             rows=rows,
             sequences=micro,
-            element_bytes=BITS[self.formats.residual] / 8,
+            element_bytes=self.stream_bytes,
         )
         return self.fabric.total(messages, self.layout)
 

@@ -60,6 +60,13 @@ class Tally:
         low, value, high = (float(entry) for entry in self.values[JOULES])
         return low, value, high
 
+    def limited_joules(self, device: Device, devices: int) -> tuple[float, float, float]:
+        """(low, value, high) joules, at most what ``devices`` draw at the limit of their power all the time."""
+        limit = device.power.tdp_w
+        most = np.inf if limit is None else limit.value * devices * self.seconds
+        low, value, high = (min(end, most) for end in self.joules)
+        return low, value, high
+
     @property
     def flops(self) -> float:
         """Operations, two a multiply-accumulate."""
@@ -96,9 +103,8 @@ def tally_of(device: Device, work: Pass) -> Tally:
         row[HIGH.start + operator] = time.high - time.seconds
         row[BOUND.start + BOUNDS.index(time.bound_by)] = time.seconds
         if static and per_byte and time.format in device.op_energy_j:
-            row[JOULES] = operation_energy(
-                static, per_byte, device.op_energy_j[time.format], device.power.tdp_w, time
-            )
+            # A board's limit holds for its mean power, not for each kernel: see ``Tally.limited_joules``.
+            row[JOULES] = operation_energy(static, per_byte, device.op_energy_j[time.format], None, time)
         values += count * row
     return Tally(values)
 

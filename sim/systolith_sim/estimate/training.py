@@ -20,7 +20,7 @@ from systolith_sim.estimate.unfused import unfused
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.links import Ends, Fabric, Message
 from systolith_sim.parallel.memory import Change, Memory, advice, own_experts
-from systolith_sim.parallel.pipeline import PipelineTimes, play_pipeline
+from systolith_sim.parallel.pipeline import PipelineTimes, PlayedPipeline, play_pipeline
 from systolith_sim.parallel.shard import LAYER_SUMS, STAGES, pass_messages, shard
 from systolith_sim.parallel.training_memory import held_training_memory
 
@@ -158,13 +158,18 @@ class TrainingStep:
             hidden = self.tally("backward", layers=1 / self.layout.pp).seconds
         return max(0.0, low - hidden), max(0.0, value - hidden), max(0.0, high - hidden)
 
+    def play(self, *, trace: bool = False) -> PlayedPipeline:
+        """The pipeline's micro-batches, stage by stage."""
+        layout = self.layout
+        return play_pipeline(
+            self.times(), layout.schedule, stages=layout.pp, micros=self.micros, interleave=layout.interleave,
+            trace=trace,
+        )  # fmt: skip
+
     def whole(self) -> tuple[float, Tally]:
         """(seconds of the pipeline, tally of the step): joules of one replica, seconds of its slowest devices."""
         layout = self.layout
-        played = play_pipeline(
-            self.times(), layout.schedule, stages=layout.pp, micros=self.micros, interleave=layout.interleave
-        )
-        pipeline_s = played.seconds
+        pipeline_s = self.play().seconds
         work = Tally.zero()
         for phase in ("forward", "recompute", "backward"):
             work = work + self.tally(phase, layers=1.0)
@@ -261,7 +266,7 @@ def estimate_training(
         lacking=lacking, provenance=_provenance(step, lacking),
     )  # fmt: skip
     passes = {phase: work for phase, work in step.phases.items() if work.kernels}
-    one = Estimate(assembled(parts), device, passes, {"step": tally})
+    one = Estimate(assembled(parts), device, passes, {"step": tally}, lambda: list(step.play(trace=True).spans))
     return one if memory.fits else one.with_provenance(fit=_sentence(step, memory))
 
 

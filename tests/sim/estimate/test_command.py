@@ -51,6 +51,8 @@ def test_a_page_and_the_figures(tmp_path):
     assert "plot-roofline-2" in page
     assert "http" not in page.partition("<script>")[0]
     assert json.loads((tmp_path / "out" / "estimate.json").read_text())[0]["model"] == "gpt2"
+    trace = json.loads((tmp_path / "out" / "trace-l4.json").read_text())["traceEvents"]
+    assert sum(event["name"] == "layer.attention" and event["tid"] == 1 for event in trace) == 2 * 12
 
 
 @pytest.mark.parametrize(

@@ -165,9 +165,9 @@ def test_engines_are_files_and_refuse_what_is_wrong():
         engine = find_engine(name)
         assert engine.id == name
         assert all(datum.source in engine.sources for datum in (engine.launch_share, engine.sequence_s))
-    with pytest.raises(ValueError, match="engine must be one of none, .*, not 'llama.cpp'"):
+    with pytest.raises(ValueError, match=r"engine must be one of none, .*, not 'llama\.cpp'"):
         find_engine("llama.cpp")
-    with pytest.raises(ValueError, match="x.toml: name: Field required"):
+    with pytest.raises(ValueError, match=r"x\.toml: name: Field required"):
         parse_engine('id = "x"', "x.toml")
 
 

@@ -115,10 +115,10 @@ def test_bad_demands_are_refused(options, words):
 def test_impossible_demands_say_what_would_be_possible():
     with pytest.raises(ValueError, match=r"latency must be at least .* s for this demand .*, not 0.001"):
         advise("llama-3.1-8b", Demand(prompt=512, generate=256, rate=1, latency_s=0.001), on=("l4", "h100-sxm"))
-    with pytest.raises(ValueError, match="budget must be at least .* USD per hour for this demand, not 0.001"):
-        demand = Demand(prompt=512, generate=256, rate=100, budget_usd_per_hour=0.001)
+    demand = Demand(prompt=512, generate=256, rate=100, budget_usd_per_hour=0.001)
+    with pytest.raises(ValueError, match=r"budget must be at least .* USD per hour for this demand, not 0\.001"):
         advise("llama-3.1-70b", demand, on=("h100-sxm",))
-    with pytest.raises(ValueError, match="model 'llama-3.1-70b' fits on none of these machines"):
+    with pytest.raises(ValueError, match=r"model 'llama-3\.1-70b' fits on none of these machines"):
         advise("llama-3.1-70b", Demand(prompt=512, generate=256, rate=1), on=("raspberry-pi-5",))
     with pytest.raises(ValueError, match="prompt \\+ generate must be <= 2048 positions"):
         advise("tinyllama-1.1b", Demand(prompt=4096, generate=256, rate=1))
