@@ -46,31 +46,20 @@ def estimate(
     json: Json = False,
 ) -> None:
     """Latency, energy, memory and price of a model on machines that need not be here."""
+    options = {name: value for name, value in locals().items() if name not in ("on", "out", "json")}
     from systolith_sim.estimate.ask import Ask, answer
     from systolith_sim.estimate.result import results_json
 
     with bad_input(OSError):
         if out is not None and out.exists() and not out.is_dir():
             raise ValueError(f"out must be a folder, not the file {out}")
-        ask = Ask(
-            model=model, on=tuple(on.split(",")), devices=devices, tp=tp, pp=pp, dp=dp, ep=ep, batch=batch,
-            prompt=prompt, generate=generate, format=format, engine=engine, train=train, search=search,
-            objective=objective, max_latency_s=max_latency, max_price_usd=max_price, max_memory_gb=max_memory_gb,
-            recompute=recompute, micro_batch=micro_batch, interleave=interleave, zero=zero, grid_g_per_kwh=grid,
-        )
-        found = answer(ask)
-    results = [one.result for one in found]
+        found = answer(Ask(on=tuple(on.split(",")), **options))
     if out is not None:
-        from systolith_sim.estimate.page import write_report
-        from systolith_sim.report.perfetto import write_trace
+        from systolith_sim.estimate.page import write_folder
 
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "estimate.json").write_text(results_json(results) + "\n", "utf-8")
-        write_report(found, out / "report.html")
-        for one in found:
-            write_trace(one.timeline(), out / f"trace-{one.result.device}.json", process=one.result.device)
+        write_folder(found, out)
     if json:
-        typer.echo(results_json(results))
+        typer.echo(results_json([one.result for one in found]))
         return
     from systolith_sim.estimate.table import print_estimates
 

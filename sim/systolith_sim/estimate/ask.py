@@ -35,14 +35,14 @@ class Ask:
     train: bool = False
     search: bool = False
     objective: str = "latency"
-    max_latency_s: float | None = None
-    max_price_usd: float | None = None
+    max_latency: float | None = None
+    max_price: float | None = None
     max_memory_gb: float | None = None
     recompute: str = "none"
     micro_batch: int | None = None
     interleave: int = 1
     zero: int = 0
-    grid_g_per_kwh: float | None = None
+    grid: float | None = None
 
 
 def answer(ask: Ask) -> list[Estimate]:
@@ -57,11 +57,11 @@ def answer(ask: Ask) -> list[Estimate]:
     """
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
-    bounds = Bounds(latency_s=ask.max_latency_s, price_usd=ask.max_price_usd, memory_gb=ask.max_memory_gb)
+    bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
     if ask.objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {ask.objective!r}")
     found = [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
-    return [_with_carbon(one, ask.grid_g_per_kwh) for one in found]
+    return [_with_carbon(one, ask.grid) for one in found]
 
 
 def formats_of(device: Device, text: str | None) -> Formats:

@@ -5,8 +5,9 @@ from pathlib import Path
 from systolith_sim.devices.device import Device
 from systolith_sim.estimate.generate import Estimate
 from systolith_sim.estimate.passes import Pass
-from systolith_sim.estimate.result import EstimateResult
+from systolith_sim.estimate.result import EstimateResult, results_json
 from systolith_sim.report.page import fill, write_page
+from systolith_sim.report.perfetto import write_trace
 from systolith_sim.report.plots import KIND_SYMBOLS, LOG_TICKS, PALETTE, Plot
 from systolith_sim.units import GB, si
 
@@ -14,9 +15,14 @@ MOST_NAMES = 16
 """Kernels named in a breakdown; the rest are summed."""
 
 
-def write_report(found: list[Estimate], path: Path) -> None:
-    """Write the page of some estimates of one model, whole or not at all."""
-    write_page(render(found), path)
+def write_folder(found: list[Estimate], folder: Path) -> None:
+    """Write ``report.html``, ``estimate.json`` and a ``trace-DEVICE.json`` for Perfetto of each device."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "estimate.json").write_text(results_json([one.result for one in found]) + "\n", "utf-8")
+    write_page(render(found), folder / "report.html")
+    for one in found:
+        name = one.result.device
+        write_trace(one.timeline(), folder / f"trace-{name}.json", process=name)
 
 
 def render(found: list[Estimate]) -> str:

@@ -1,6 +1,6 @@
 """Search: the best layout of a number of devices, within bounds on latency, price and memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from systolith_sim.estimate.generate import Estimate
@@ -83,28 +83,28 @@ def best_layout(
     """
     if devices < 1:
         raise ValueError(f"devices must be >= 1, not {devices}")
-    kept: list[Estimate] = []
-    broken: list[tuple[str, Estimate]] = []
-    for layout in layouts(model, devices, batch, base):
-        try:
-            one = evaluate(layout)
-        except ValueError:
-            continue
-        name = bounds.broken(one)
-        if name:
-            broken.append((name, one))
-        else:
-            kept.append(one)
+    tried = list(_evaluated(evaluate, layouts(model, devices, batch, base)))
+    kept = [one for one in tried if not bounds.broken(one)]
     if kept:
         best = min(kept, key=lambda one: _merit(one, objective))
-        tried = f"{len(kept) + len(broken)} layouts, {len(kept)} of them within the bounds"
-        return best.with_provenance(search=f"best {objective} of {tried}")
-    if not broken:
+        words = f"{len(tried)} layouts, {len(kept)} of them within the bounds"
+        return best.with_provenance(search=f"best {objective} of {words}")
+    if not tried:
         raise ValueError(f"devices must allow a layout of this model, not {devices}")
+    broken = [(bounds.broken(one), one) for one in tried]
     name, one = min(broken, key=lambda item: (item[0] == "memory", item[1].result.total_s))
     fit = one.result.provenance.get("fit", "")
     said = f": {fit}" if name == "memory" and fit else ""
     raise ValueError(f"no layout of {devices} devices keeps the bound on {name}{said}")
+
+
+def _evaluated(evaluate: Callable[[Layout], Estimate], found: Iterable[Layout]) -> Iterator[Estimate]:
+    """Estimates of those layouts that are possible."""
+    for layout in found:
+        try:
+            yield evaluate(layout)
+        except ValueError:
+            continue
 
 
 def _merit(one: Estimate, objective: str) -> float:

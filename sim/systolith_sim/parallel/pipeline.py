@@ -116,36 +116,53 @@ def play_pipeline(
     parts = stages * (interleave if schedule == "interleaved" else 1)
     if not len(times.forward_s) == len(times.backward_s) == parts:
         raise ValueError(f"forward_s and backward_s must hold {parts} parts, not {len(times.forward_s)}")
-    env, spans = simpy.Environment(), list[Span]()
-    done_s: dict[tuple[bool, int, int], float] = {}
-    awaited: dict[tuple[bool, int, int], simpy.Event] = {}
-
-    def stage_process(stage: int, tasks: Sequence[Task]) -> ProcessGenerator:
-        for task in tasks:
-            part = task.chunk * stages + stage
-            before = _needed(task, part, parts)
-            if before is not None:
-                if before not in done_s:
-                    awaited[before] = env.event()
-                    yield awaited[before]
-                ready_s = done_s[before] + (times.send_s if before[2] != part and stages > 1 else 0.0)
-                if ready_s > env.now:
-                    yield env.timeout(ready_s - env.now)
-            seconds = (times.backward_s if task.backward else times.forward_s)[part]
-            if trace:
-                name = f"{'backward' if task.backward else 'forward'} {task.micro}"
-                spans.append(Span(track=f"stage {stage}", name=name, start_s=env.now, duration_s=seconds))
-            yield env.timeout(seconds)
-            finished = task.backward, task.micro, part
-            done_s[finished] = float(env.now)
-            if finished in awaited:
-                awaited.pop(finished).succeed()
-
+    play = _Play(times, stages, parts, trace)
     for stage in range(stages):
         tasks = order(schedule, stages=stages, stage=stage, micros=micros, interleave=interleave)
-        env.process(stage_process(stage, tasks))
-    env.run()
-    return PlayedPipeline(float(env.now), tuple(spans))
+        play.env.process(play.stage(stage, tasks))
+    play.env.run()
+    return PlayedPipeline(float(play.env.now), tuple(play.spans))
+
+
+Pass = tuple[bool, int, int]
+"""A pass by direction, micro-batch and part."""
+
+
+class _Play:
+    """State that the stages of one play share."""
+
+    def __init__(self, times: PipelineTimes, stages: int, parts: int, trace: bool) -> None:
+        self.times, self.stages, self.parts, self.trace = times, stages, parts, trace
+        self.env, self.spans = simpy.Environment(), list[Span]()
+        self.done_s: dict[Pass, float] = {}
+        self.awaited: dict[Pass, simpy.Event] = {}
+
+    def stage(self, stage: int, tasks: Sequence[Task]) -> ProcessGenerator:
+        """One stage at its tasks, in order."""
+        for task in tasks:
+            part = task.chunk * self.stages + stage
+            before = _needed(task, part, self.parts)
+            if before is not None:
+                yield from self._arrival(before, part)
+            seconds = (self.times.backward_s if task.backward else self.times.forward_s)[part]
+            if self.trace:
+                name = f"{'backward' if task.backward else 'forward'} {task.micro}"
+                span = Span(track=f"stage {stage}", name=name, start_s=self.env.now, duration_s=seconds)
+                self.spans.append(span)
+            yield self.env.timeout(seconds)
+            finished = task.backward, task.micro, part
+            self.done_s[finished] = float(self.env.now)
+            if finished in self.awaited:
+                self.awaited.pop(finished).succeed()
+
+    def _arrival(self, before: Pass, part: int) -> ProcessGenerator:
+        """Wait for a pass to end and for its message."""
+        if before not in self.done_s:
+            self.awaited[before] = self.env.event()
+            yield self.awaited[before]
+        ready_s = self.done_s[before] + (self.times.send_s if before[2] != part and self.stages > 1 else 0.0)
+        if ready_s > self.env.now:
+            yield self.env.timeout(ready_s - self.env.now)
 
 
 def _needed(task: Task, part: int, parts: int) -> tuple[bool, int, int] | None:

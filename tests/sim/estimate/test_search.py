@@ -41,7 +41,7 @@ def test_bounds_hold_or_are_named():
     (best,) = answer(Ask(**BASE, devices=8, search=True, max_memory_gb=30))
     assert best.result.memory_bytes.total <= 30e9
     with pytest.raises(ValueError, match="no layout of 8 devices keeps the bound on latency"):
-        answer(Ask(**BASE, devices=8, search=True, max_latency_s=1e-3))
+        answer(Ask(**BASE, devices=8, search=True, max_latency=1e-3))
     with pytest.raises(ValueError, match="no layout of 1 devices keeps the bound on memory: needs 145"):
         answer(Ask(**BASE, devices=1, search=True))
     with pytest.raises(ValueError, match="price_usd must be above 0, not -1"):
@@ -68,11 +68,11 @@ def test_an_fpga_computes_in_what_it_has():
 
 
 def test_carbon_is_energy_times_the_grid():
-    (one,) = answer(Ask(model="llama-2-7b", on=("h100-sxm",), grid_g_per_kwh=400))
+    (one,) = answer(Ask(model="llama-2-7b", on=("h100-sxm",), grid=400))
     grams = one.result.energy_j_per_token * 1e6 / 3.6e6 * 400
     assert one.result.provenance["carbon"].startswith(f"{grams:.3g} g CO2")
     with pytest.raises(ValueError, match="grid must be >= 0 g/kWh, not -1"):
-        answer(Ask(model="llama-2-7b", on=("h100-sxm",), grid_g_per_kwh=-1))
+        answer(Ask(model="llama-2-7b", on=("h100-sxm",), grid=-1))
 
 
 def test_one_server_for_a_small_model():
