@@ -117,6 +117,22 @@ def calibrate(
     return describe(measured, LOCAL if count == standard else f"{LOCAL}-{count}t")
 
 
+class _Steps:
+    """One progress of several devices that are measured one after the other."""
+
+    def __init__(self, progress: Progress, parts: int) -> None:
+        self.progress, self.parts, self.done = progress, parts, 0
+
+    def of(self, name: str) -> Step:
+        """What a device tells its steps to."""
+
+        def step(what: str, total: int) -> None:
+            self.done += 1
+            self.progress(f"{name}: {what}", self.done, total * self.parts)
+
+        return step
+
+
 def calibrate_all(
     *, threads: int | None = None, seconds: float = 60.0, out: Path | None = None, progress: Progress | None = None
 ) -> list[tuple[Device, Path]]:
@@ -141,23 +157,15 @@ def calibrate_all(
     import torch
 
     most = threads if threads is not None else min(torch.get_num_threads(), os.cpu_count() or 1)
-    facts, found, done = gpu_facts(), list[Device](), [0]
+    facts, found = gpu_facts(), list[Device]()
     counts = [most] if most == 1 else [most, 1]
     parts = len(counts) + (facts is not None)
-
-    def measured(name: str) -> Step:
-        def step(what: str, total: int) -> None:
-            done[0] += 1
-            if progress is not None:
-                progress(f"{name}: {what}", done[0], total * parts)
-
-        return step
-
+    steps = _Steps(progress or (lambda *_: None), parts)
     for count in counts:
         name = f"{count} thread{'s' if count > 1 else ''}"
-        found += [calibrate(threads=count, seconds=seconds / parts, step=measured(name))]
+        found += [calibrate(threads=count, seconds=seconds / parts, step=steps.of(name))]
     if facts is not None:
-        found.append(calibrate_gpu(facts, seconds=seconds / parts, step=measured("GPU")))
+        found.append(calibrate_gpu(facts, seconds=seconds / parts, step=steps.of("GPU")))
     return [(device, save(device, out if out is None or not index else out.with_name(f"{device.id}.toml")))
             for index, device in enumerate(found)]  # fmt: skip
 
