@@ -31,6 +31,10 @@ SCORES = tuple(2**power for power in (10, 13, 15, 17, 19, 21))
 HEAD_SIZES = (64, 128)
 MAIN_WEIGHTS = (2048, 4096)
 """(k, n) of the weights that come from main memory."""
+ROUNDS = 2
+"""Everything short is measured again after everything else: other work comes in bursts."""
+LONG_S = 0.005
+"""What takes longer is measured once."""
 LONGEST_S = 1.0
 """A curve ends before a size that would take longer than this."""
 Step = Callable[[str, int], None]
@@ -117,6 +121,22 @@ def calibrate(
     return describe(measured, LOCAL if count == standard else f"{LOCAL}-{count}t")
 
 
+class _Steps:
+    """One progress of several devices that are measured one after the other."""
+
+    def __init__(self, progress: Progress, parts: int) -> None:
+        self.progress, self.parts, self.done = progress, parts, 0
+
+    def of(self, name: str) -> Step:
+        """What a device tells its steps to."""
+
+        def step(what: str, total: int) -> None:
+            self.done += 1
+            self.progress(f"{name}: {what}", self.done, total * self.parts)
+
+        return step
+
+
 def calibrate_all(
     *, threads: int | None = None, seconds: float = 60.0, out: Path | None = None, progress: Progress | None = None
 ) -> list[tuple[Device, Path]]:
@@ -141,23 +161,15 @@ def calibrate_all(
     import torch
 
     most = threads if threads is not None else min(torch.get_num_threads(), os.cpu_count() or 1)
-    facts, found, done = gpu_facts(), list[Device](), [0]
+    facts, found = gpu_facts(), list[Device]()
     counts = [most] if most == 1 else [most, 1]
     parts = len(counts) + (facts is not None)
-
-    def measured(name: str) -> Step:
-        def step(what: str, total: int) -> None:
-            done[0] += 1
-            if progress is not None:
-                progress(f"{name}: {what}", done[0], total * parts)
-
-        return step
-
+    steps = _Steps(progress or (lambda *_: None), parts)
     for count in counts:
         name = f"{count} thread{'s' if count > 1 else ''}"
-        found += [calibrate(threads=count, seconds=seconds / parts, step=measured(name))]
+        found += [calibrate(threads=count, seconds=seconds / parts, step=steps.of(name))]
     if facts is not None:
-        found.append(calibrate_gpu(facts, seconds=seconds / parts, step=measured("GPU")))
+        found.append(calibrate_gpu(facts, seconds=seconds / parts, step=steps.of("GPU")))
     return [(device, save(device, out if out is None or not index else out.with_name(f"{device.id}.toml")))
             for index, device in enumerate(found)]  # fmt: skip
 
@@ -175,7 +187,7 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     found = Measured(threads, caches)
     kept = _Kept()
     jobs = [job for numbers in FORMATS for job in _jobs(found, numbers, kept)]
-    total = len(jobs) + len(caches) + 3 + len(LAYER_FORMATS)
+    total = ROUNDS * (len(jobs) + len(LAYER_FORMATS)) + len(caches) + 3
     budget = seconds / total
     for level, size in {**caches, "main": 2 * max(caches.values(), default=2**26)}.items():
         working = size if level == "main" else min(size // 2, 4 * min(caches.values()))
@@ -186,25 +198,35 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     one = workloads.filled("fp32", 1)
     found.small = measure.repeat(lambda: one + one, clock, budget)
     step("small operation", total)
-    for numbers in LAYER_FORMATS:
-        found.small_layer[numbers] = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
-        step(f"small layer {numbers}", total)
-    for job in jobs:
-        _run(job, found, clock, budget)
-        step(job.curve, total)
+    for _ in range(ROUNDS):
+        for numbers in LAYER_FORMATS:
+            timing = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
+            found.small_layer[numbers] = faster(found.small_layer.get(numbers), timing)
+            step(f"small layer {numbers}", total)
+        for job in jobs:
+            _run(job, found, clock, budget)
+            step(job.curve, total)
     _power(found)
     found.load = measure.load_average()
     return found
 
 
+def faster(before: Timing | None, now: Timing) -> Timing:
+    """The better of two rounds, and the wider spread."""
+    if before is None:
+        return now
+    return Timing(min(before.seconds, now.seconds), max(before.high_s, now.high_s))
+
+
 def _run(job: _Job, found: Measured, clock: Clock, budget_s: float) -> None:
     curve = found.timings.setdefault(job.curve, {})
-    if curve:
-        last = max(curve)
-        if curve[last].seconds * job.at / last > LONGEST_S:
-            return
+    before = curve.get(job.at)
+    if before is not None and before.seconds > LONG_S:
+        return  # long enough to have met quiet and busy times alike
+    if before is None and curve and curve[max(curve)].seconds * job.at / max(curve) > LONGEST_S:
+        return
     if (action := job.make()) is not None:
-        curve[job.at] = measure.repeat(action, clock, budget_s)
+        curve[job.at] = faster(before, measure.repeat(action, clock, budget_s))
 
 
 def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
