@@ -71,10 +71,11 @@ class AttentionConstants:
     """Vector operations of one score: scale, maximum, exponential, sum, conversion."""
     head_start: float = 0.447
     """Share of a thread block's start that grows with the head size."""
-    row_passes: float = 4.59
-    """Times a row of queries and its result pass the feed path where no other thread block hides it."""
-    merge_passes: float = 6.44
-    """Times a split's partial result (fp32) passes the feed path."""
+    row_ops: float = 303.0
+    """Operations a unit could do at its peak while it reads a byte of queries, or writes one of their result, where
+    no other thread block hides it."""
+    merge_ops: float = 430.0
+    """The same for a byte of a split's partial result (fp32)."""
     decode_share: float = 0.808
     """Time of a block of keys in decode against prefill: nothing is masked."""
     write_row_s: float = 9.69e-7
@@ -200,9 +201,9 @@ def attention(
     compute = np.where(single, decode, _prefill_s(machine, s, blocks, library, how["causal"]))
     grouped = single & (s.heads > s.kv_heads)
     rows = s.batch * s.heads * s.queries
-    row_bytes = c.row_passes * (s.head_size + s.value_size) * how["element_bytes"]
+    row_ops = c.row_ops * (s.head_size + s.value_size) * how["element_bytes"]
     exposed = (library.resident == 1) | grouped
-    compute = compute + exposed * rows * row_bytes / (machine.units * machine.feed_bytes_per_s)
+    compute = compute + exposed * rows * row_ops / machine.peak_ops_per_s
     launch = fit.launch_s + quantized * fit.quantized_launch_s
     launch = launch + library.regroup_s * (grouped & (s.batch > 1) & (s.kv_heads > 1))
     serial = np.where(single, helpers, 0.0)
@@ -296,9 +297,9 @@ def _decode_s(
     steps = np.ceil(walked / splits)
     shared, lone = (blocks.start_s + steps * share * each for each in (blocks.shared_s, blocks.lone_s))
     seconds = _rounds_s(machine, rows * splits, shared, lone, library.resident)
-    partial = 4 * c.merge_passes * splits * s.batch * s.heads * s.value_size
+    partial = 4 * c.merge_ops * splits * s.batch * s.heads * s.value_size
     merge = library.combine_s + library.combine_split_s * splits
-    merge = merge + partial / (machine.units * machine.feed_bytes_per_s)
+    merge = merge + partial / machine.peak_ops_per_s
     plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
     return seconds, np.where(splits > 1, merge, 0.0) + plan
 
