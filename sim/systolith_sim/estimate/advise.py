@@ -25,7 +25,7 @@ from systolith_sim.parallel.layout import Layout
 from systolith_sim.units import si
 
 SCHEMA = "systolith.advice/1"
-FORMATS = {"bf16": 1.0, "fp8": 1.1, "int8": 1.1, "int4/bf16/bf16": 1.25}
+FORMATS = {"bf16": 1.0, "fp8": 1.1, "int8": 1.12, "int4/bf16/bf16": 1.25}
 """Formats tried, and the factor by which a narrower one must be cheaper to come first: its effect on quality must be
 measured. Declared."""
 WIDTHS = (1, 2, 4, 8)
@@ -36,6 +36,10 @@ IN_FLIGHT = (1, 4, 8, 16, 32, 64, 128, 256)
 """Requests in flight on a replica that are tried."""
 MOST_LOAD = 0.8
 """Share of a replica's rate that is planned with; above it, queues grow faster than the load. Declared."""
+MOST_BOARDS = 1
+"""Most boards of a kind that is bought, not rented: a pile of them is no server. Declared."""
+MOST_DEVICES = 256
+"""Most devices of one kind. Declared."""
 SHOWN = 10
 """Options shown."""
 
@@ -122,9 +126,14 @@ def advise(name: str, demand: Demand, *, on: Sequence[str] = ()) -> Advice:
     """
     model = find_model(name)
     model.check(demand.prompt, demand.generate)
-    tried = [option for device in _machines(on) for option in _options(model, device, demand)]
-    if not tried:
+    machines = {device.id: device for device in _machines(on)}
+    every = [option for device in machines.values() for option in _options(model, device, demand)]
+    tried = [option for option in every if option.devices <= _most(machines[option.device])]
+    if not every:
         raise ValueError(f"model {name!r} fits on none of these machines, nor on {WIDTHS[-1]} of one together")
+    if not tried:
+        least = min(every, key=lambda option: option.devices)
+        raise ValueError(f"rate must be lower: {demand.rate:g} takes {least.devices} x {least.device} or more")
     quick = [option for option in tried if _quick(option, demand)]
     if not quick:
         best = min(tried, key=lambda option: option.latency_s)
@@ -137,12 +146,15 @@ def advise(name: str, demand: Demand, *, on: Sequence[str] = ()) -> Advice:
         priced = [option.usd_per_hour for option in quick if option.usd_per_hour is not None]
         least = f"at least {min(priced):.4g} USD per hour" if priced else "for machines with a known price"
         raise ValueError(f"budget must be {least} for this demand, not {demand.budget_usd_per_hour:g}")
-    machines = {option.device: option for option in sorted(affordable, key=_preference, reverse=True)}
-    ranked = sorted(machines.values(), key=_cost)[:SHOWN]
+    best = {option.device: option for option in sorted(affordable, key=_preference, reverse=True)}
+    ranked = sorted(best.values(), key=_cost)[:SHOWN]
     return Advice(
         model=name,
         demand=DemandResult(**vars(demand)),
-        options=tuple(option.model_copy(update={"reason": _reason(option, ranked)}) for option in ranked),
+        options=tuple(
+            option.model_copy(update={"reason": _reason(option, ranked, machines[option.device])})
+            for option in ranked
+        ),
         notes=NOTES,
     )
 
@@ -159,6 +171,12 @@ def _machines(on: Sequence[str]) -> Iterator[Device]:
         device = find_device(name.strip())
         if on or device.kind != "fpga":
             yield device
+
+
+def _most(device: Device) -> int:
+    """Most devices of a kind that an option may have."""
+    bought = device.price_usd_per_hour is None and device.price_usd is not None
+    return MOST_BOARDS if bought else MOST_DEVICES
 
 
 def _options(model: Model, device: Device, demand: Demand) -> Iterator[Option]:
@@ -248,7 +266,7 @@ def _preference(option: Option) -> tuple[bool, float, float]:
     return unknown, price * FORMATS[option.format], work * FORMATS[option.format]
 
 
-def _reason(option: Option, ranked: list[Option]) -> str:
+def _reason(option: Option, ranked: list[Option], device: Device) -> str:
     """What speaks for an option among those shown."""
     first = ranked[0]
     speed = f"{si(option.latency_s, 's')} a request"
@@ -258,7 +276,8 @@ def _reason(option: Option, ranked: list[Option]) -> str:
     elif option.usd_per_hour is None:
         words = "no price known"
     else:
-        words = f"{option.usd_per_hour / (first.usd_per_hour or 1.0):.2g} times the cheapest"
+        times = option.usd_per_hour / (first.usd_per_hour or 1.0)
+        words = f"{times:.1f} times the cheapest" if times < 10 else f"{times:.0f} times the cheapest"
     best = [
         (min(ranked, key=lambda one: one.latency_s), "fastest answers"),
         (min(ranked, key=lambda one: one.devices), "fewest devices"),
@@ -266,4 +285,5 @@ def _reason(option: Option, ranked: list[Option]) -> str:
     ]
     words += "".join(f", {praise}" for holder, praise in best if holder is option)
     group = f"{option.replicas} replicas" if option.replicas > 1 else "one replica"
-    return f"{words}; {group} at {option.load:.0%} of what they can do, {speed}"
+    measured = "" if device.kernel or device.same_die else "; its kernels were never measured"
+    return f"{words}; {group} at {option.load:.0%} load, {speed}{measured}"
