@@ -14,7 +14,7 @@ from systolith_sim.estimate.passes import Kernels, Pass, sum_over
 from systolith_sim.estimate.tally import JOULES, Tally, on_links, static_power_w, tally_of, waiting
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.links import Ends, Fabric
-from systolith_sim.parallel.shard import pass_messages, shard, with_expert_share
+from systolith_sim.parallel.shard import busiest_experts, pass_messages, shard, with_expert_share
 
 
 def is_layer(operation: Operation) -> bool:
@@ -66,7 +66,12 @@ class Replica:
 
     def work(self, *, batch: int, prompt: int, done: int = 0) -> Pass:
         """Kernels of one pass of one device of each stage together."""
-        return self.kernels.cost(self.graph(batch=batch, prompt=prompt, done=done))
+        work = self.kernels.cost(self.graph(batch=batch, prompt=prompt, done=done))
+        experts = self.model.shape.experts
+        if self.layout.ep == 1 or experts is None:
+            return work
+        busiest = busiest_experts(experts, self.layout, self._rows(batch, prompt, done))
+        return work.scaled(busiest / int(busiest), lambda operation: bool(operation.attributes.get("grouped")))
 
     def prefill_tally(self, *, batch: int, prompt: int) -> Tally:
         """The prompts' pass, from embedding to logits: seconds in series, joules of all devices."""

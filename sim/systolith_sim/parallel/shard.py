@@ -6,7 +6,8 @@ which may span several tensor parallel groups and then works on the tokens of al
 """
 
 from dataclasses import replace
-from math import ceil
+from functools import cache
+from math import ceil, comb
 
 from systolith_model.architecture import Architecture, Experts
 from systolith_model.graph import Graph, Tensor
@@ -70,9 +71,8 @@ def with_expert_share(graph: Graph, model: Architecture, layout: Layout, rows: i
     experts = model.experts
     if layout.ep == 1 or experts is None:
         return graph
-    groups = max(1, layout.ep // layout.tp)
-    pairs = ceil(rows * groups * experts.top_k / layout.ep)
-    active = max(1, ceil(active_experts(experts, rows * groups) / layout.ep))
+    pairs = ceil(rows * _groups(layout) * experts.top_k / layout.ep)
+    active = int(busiest_experts(experts, layout, rows))
     before = rows * experts.top_k
     tensors = dict(graph.tensors)
     for operation in graph:
@@ -80,6 +80,44 @@ def with_expert_share(graph: Graph, model: Architecture, layout: Layout, rows: i
             for name in (*operation.inputs, *operation.outputs):
                 tensors[name] = _share(graph.tensors[name], before, pairs, active)
     return Graph(name=f"{graph.name}-ep{layout.ep}", tensors=tensors, operations=graph.operations)
+
+
+def _groups(layout: Layout) -> int:
+    """Tensor parallel groups whose tokens an expert parallel group works on."""
+    return max(1, layout.ep // layout.tp)
+
+
+def busiest_experts(experts: Experts, layout: Layout, rows: int) -> float:
+    """Experts that the busiest device of a group computes, expected where those in use are any of all; at least 1."""
+    active = active_experts(experts, rows * _groups(layout))
+    return _expected_most(active, ceil(experts.n_experts / layout.ep), layout.ep)
+
+
+@cache
+def _expected_most(active: int, held: int, devices: int) -> float:
+    """Expected most of ``active`` things on one of some devices, each with room for ``held``."""
+    ways = comb(held * devices, active)
+    expected, below = 0.0, 0.0
+    for most in range(1, held + 1):
+        within = _ways(active, held, devices, most) / ways
+        expected += most * (within - below)
+        below = within
+        if within >= 1:
+            break
+    return max(1.0, expected)
+
+
+def _ways(active: int, held: int, devices: int, most: int) -> int:
+    """Ways to choose ``active`` experts with at most ``most`` of the ``held`` on each of the devices."""
+    each = [comb(held, count) for count in range(min(most, active) + 1)]
+    total = [1]
+    for _ in range(devices):
+        product = [0] * min(len(total) + len(each) - 1, active + 1)
+        for first, ours in enumerate(total):
+            for second, theirs in enumerate(each[: len(product) - first]):
+                product[first + second] += ours * theirs
+        total = product
+    return total[active] if active < len(total) else 0
 
 
 def _share(tensor: Tensor, before: int, pairs: int, active: int) -> Tensor:

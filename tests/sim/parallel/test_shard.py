@@ -8,7 +8,7 @@ from systolith_model.workload import forward_graph
 from systolith_model.zoo import architecture
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.memory import own_experts
-from systolith_sim.parallel.shard import expert_layers, pass_messages, shard, with_expert_share
+from systolith_sim.parallel.shard import busiest_experts, expert_layers, pass_messages, shard, with_expert_share
 
 
 def work(graph, kinds=("matmul", "attention")):
@@ -53,6 +53,14 @@ def test_experts_of_a_group_are_all_experts(tp, dp, ep):
     )
     devices = max(tp, ep)
     assert devices * ours == pytest.approx(replicas * theirs, rel=0.01)
+
+
+@pytest.mark.parametrize(("ep", "busiest"), [(2, 4 / 7 + 2 * 3 / 7), (4, 6 / 7 + 2 / 7), (8, 1.0)])
+def test_two_of_eight_experts_may_meet_on_one_device(ep, busiest):
+    """One token goes to two experts of Mixtral; the second is on the first's device with (held - 1) / 7."""
+    experts = architecture("mixtral-8x7b").experts
+    assert busiest_experts(experts, Layout(tp=8, ep=ep), 1) == pytest.approx(busiest)
+    assert busiest_experts(experts, Layout(tp=8, ep=ep), 10_000) == 8 / ep
 
 
 def test_held_experts_are_an_equal_share():
