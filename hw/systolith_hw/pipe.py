@@ -1,10 +1,9 @@
 """Delay lines."""
 
-from amaranth import Module, Signal
-from amaranth.hdl import ValueLike
+from amaranth import Module, Signal, Value
 
 
-def delayed(m: Module, value: ValueLike, cycles: int, *, name: str | None = None) -> Signal:
+def delayed(m: Module, value: Value, cycles: int, *, name: str | None = None) -> Signal:
     """``value`` as it was ``cycles`` cycles before; 0 outside of the past. One register a cycle."""
     current = Signal.like(value, name=f"{name or 'pipe'}_0", init=0)
     m.d.comb += current.eq(value)
