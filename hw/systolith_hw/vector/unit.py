@@ -8,7 +8,7 @@ from systolith_hw.arith.requantizer import Requantizer
 from systolith_hw.arith.table import TableFunction
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, TABLE_BYTES, CoreConfig
 from systolith_hw.control.layouts import INDEX_BITS, instruction_layout
-from systolith_hw.control.unit import UnitSignature, in_flight
+from systolith_hw.control.unit import UnitFace, UnitSignature, in_flight
 from systolith_hw.isa import Opcode
 from systolith_hw.pipe import delayed
 from systolith_hw.timing import requantize_latency, table_latency
@@ -24,6 +24,19 @@ class VectorSequencer(wiring.Component):
     en : Out(1), a group is treated; ``group`` its number, ``row_begin``, ``row_end``, ``last`` its place.
     acc_address, parameter_address, data_address : Out, of this row, this group, this row.
     """
+
+    instruction: data.View
+    start: Signal
+    free: Signal
+    current: data.View
+    en: Signal
+    group: Signal
+    row_begin: Signal
+    row_end: Signal
+    last: Signal
+    acc_address: Signal
+    parameter_address: Signal
+    data_address: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
@@ -81,6 +94,23 @@ class VectorUnit(wiring.Component):
     w_en, w_address, w_data, w_count : Out, write of ``w_count`` bytes at a byte address.
     w_index : Out, the instruction that writes.
     """
+
+    unit: UnitFace
+    acc_en: Signal
+    acc_address: Signal
+    acc_data: data.View
+    acc_index: Signal
+    parameter_en: Signal
+    parameter_word: Signal
+    parameters: Signal
+    table_en: Signal
+    table_address: Signal
+    table_data: Signal
+    w_en: Signal
+    w_address: Signal
+    w_data: Signal
+    w_count: Signal
+    w_index: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
