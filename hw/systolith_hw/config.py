@@ -25,10 +25,11 @@ def _power_of_two(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a power of two, not {value}")
 
 
-class CoreConfig(BaseModel):
+class CoreConfig(BaseModel, frozen=True):
     """One accelerator core; gateware, compiler, cycle model and area model all read this and nothing else."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    # frozen stands in the class line: type checkers see only there that a core can be hashed.
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     rows: Annotated[int, Field(ge=1, le=64)]
     """Processing elements along K."""

@@ -1,15 +1,14 @@
 """Delay lines."""
 
-from amaranth import Cat, Module, Signal
-from amaranth.hdl import ValueLike
+from amaranth import Cat, Module, Signal, Value
 
 
-def delayed(m: Module, value: ValueLike, cycles: int, *, name: str | None = None, data: bool = False) -> Signal:
+def delayed(m: Module, value: Value, cycles: int, *, name: str | None = None, data: bool = False) -> Signal:
     """``value`` as it was ``cycles`` cycles before; see ``taps``."""
     return taps(m, value, cycles, name=name, data=data)[-1]
 
 
-def taps(m: Module, value: ValueLike, cycles: int, *, name: str | None = None, data: bool = False) -> list[Signal]:
+def taps(m: Module, value: Value, cycles: int, *, name: str | None = None, data: bool = False) -> list[Signal]:
     """``value`` as it was 0, 1, ... ``cycles`` cycles before. One register a cycle.
 
     What marks something as valid is 0 outside of the past, and a reset clears it. ``data`` that is looked at
@@ -24,9 +23,9 @@ def taps(m: Module, value: ValueLike, cycles: int, *, name: str | None = None, d
     return line
 
 
-def marks(m: Module, value: ValueLike, cycles: int, *, name: str) -> list[Signal]:
+def marks(m: Module, value: Value, cycles: int, *, name: str) -> list[Value]:
     """A bit as it was 0, 1, ... ``cycles`` cycles before, in one shift register that a reset clears."""
     now, register = Signal(name=f"{name}_now"), Signal(max(1, cycles), name=name)
     m.d.comb += now.eq(value)
     m.d.sync += register.eq(Cat(now, register))
-    return [now, *register][:cycles + 1]  # type: ignore[list-item]
+    return [now, *register][:cycles + 1]

@@ -84,7 +84,7 @@ class Requantizer(wiring.Component):
         m.d.comb += self.o.eq(out)
         return m
 
-    def _scaled(self, m: Module, valid: list[Signal]) -> Signal:
+    def _scaled(self, m: Module, valid: list[Value]) -> Signal:
         """``(acc + bias) * mantissa``, exact, after ``multiplier_latency + 2`` cycles."""
         biased, mantissa, scaled = _register(signed(33)), _register(16), _register(signed(49))
         high, low = (Multiplier(a_width=17, b_width=17, latency=self.multiplier_latency) for _ in range(2))

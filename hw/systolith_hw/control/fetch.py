@@ -34,6 +34,28 @@ class Fetch(wiring.Component):
     finished : Out(1), all instructions have been dispatched.
     """
 
+    start: Signal
+    run: Signal
+    address: Signal
+    count: Signal
+    request: Signal
+    chunk_address: Signal
+    beats_less_one: Signal
+    accepted: Signal
+    beat_valid: Signal
+    beat_data: Signal
+    beat_response: Signal
+    error: Signal
+    load: stream.Interface
+    matmul: stream.Interface
+    vector: stream.Interface
+    store: stream.Interface
+    illegal: Signal
+    dispatched: Signal
+    index: Signal
+    received: Signal
+    finished: Signal
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         queues = {opcode.name.lower(): Out(stream.Signature(instruction_layout(core, opcode))) for opcode in Opcode}

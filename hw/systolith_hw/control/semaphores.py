@@ -23,6 +23,12 @@ class Semaphores(wiring.Component):
     overflow : Out(4), a queue raised a full count.
     """
 
+    clear: Signal
+    post: Signal
+    lower: Signal
+    up: Signal
+    overflow: Signal
+
     def __init__(self) -> None:
         count = len(QUEUES) * SEMAPHORES_PER_QUEUE
         super().__init__({"clear": In(1), "post": In(count), "lower": In(count), "up": Out(count),

@@ -8,7 +8,7 @@ from systolith_hw.arith.requantizer import Requantizer
 from systolith_hw.arith.table import TableFunction
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, TABLE_BYTES, CoreConfig
 from systolith_hw.control.layouts import INDEX_BITS, instruction_layout
-from systolith_hw.control.unit import UnitSignature, in_flight
+from systolith_hw.control.unit import UnitFace, UnitSignature, in_flight
 from systolith_hw.isa import Opcode
 from systolith_hw.pipe import delayed, marks, taps
 from systolith_hw.timing import requantize_latency, table_latency
@@ -24,6 +24,19 @@ class VectorSequencer(wiring.Component):
     en : Out(1), a group is treated; ``group`` its number, ``row_begin``, ``row_end``, ``last`` its place.
     acc_address, parameter_address, data_address : Out, of this row, this group, this row.
     """
+
+    instruction: data.View
+    start: Signal
+    free: Signal
+    current: data.View
+    en: Signal
+    group: Signal
+    row_begin: Signal
+    row_end: Signal
+    last: Signal
+    acc_address: Signal
+    parameter_address: Signal
+    data_address: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
@@ -82,6 +95,23 @@ class VectorUnit(wiring.Component):
     w_index : Out, the instruction that writes.
     """
 
+    unit: UnitFace
+    acc_en: Signal
+    acc_address: Signal
+    acc_data: data.View
+    acc_index: Signal
+    parameter_en: Signal
+    parameter_word: Signal
+    parameters: Signal
+    table_en: Signal
+    table_address: Signal
+    table_data: Signal
+    w_en: Signal
+    w_address: Signal
+    w_data: Signal
+    w_count: Signal
+    w_index: Signal
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         sizes = core.sizes
@@ -120,7 +150,7 @@ class VectorUnit(wiring.Component):
         self._collect(m, sequencer, valid, lanes, to_lanes + through)
         return m
 
-    def _lanes(self, m: Module, sequencer: VectorSequencer, valid: list[Signal], to_lanes: int) -> list[Signal]:
+    def _lanes(self, m: Module, sequencer: VectorSequencer, valid: list[Value], to_lanes: int) -> list[Signal]:
         """From accumulator rows to bytes, ``requant_lanes`` at a time."""
         core, current = self.core, sequencer.current
         row = Signal(self.acc_data.shape(), reset_less=True)
@@ -155,7 +185,7 @@ class VectorUnit(wiring.Component):
             out.append(table.o)
         return out
 
-    def _collect(self, m: Module, sequencer: VectorSequencer, valid: list[Signal], lanes: list[Signal], latency: int
+    def _collect(self, m: Module, sequencer: VectorSequencer, valid: list[Value], lanes: list[Signal], latency: int
                  ) -> None:
         """Groups of bytes to rows, rows to the scratchpad, and the post one cycle ahead of the write."""
         core, unit, current = self.core, self.unit, sequencer.current
