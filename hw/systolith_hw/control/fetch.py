@@ -11,7 +11,6 @@ from systolith_hw.memory.axi import OKAY
 from systolith_hw.memory.fifo import Fifo
 from systolith_hw.operands import local_bytes, operand_rules
 
-
 CHECKED = data.StructLayout({"word": INSTRUCTION_BITS, "legal": 1})
 """An instruction in the buffer; it is checked as it comes in, so that only its queue decides when it goes."""
 
@@ -100,8 +99,10 @@ class Fetch(wiring.Component):
 
     def _assemble(self, m: Module, buffer: Fifo, beats: int) -> None:
         """Put the beats of an instruction side by side."""
-        word = buffer.i.p.word
+        # Apart from the payload: Verilog simulators do not see one half of a signal depend on the other.
+        word, legal = Signal(INSTRUCTION_BITS), Signal()
         m.d.comb += [buffer.i.valid.eq(self.beat_valid), word.eq(self.beat_data),
+                     buffer.i.p.word.eq(word), buffer.i.p.legal.eq(legal),
                      self.error.eq(self.beat_valid & (self.beat_response != OKAY))]
         if beats > 1:
             earlier = Signal(INSTRUCTION_BITS - 8 * self.core.port_bytes, reset_less=True)
@@ -109,11 +110,10 @@ class Fetch(wiring.Component):
             with m.If(self.beat_valid):
                 m.d.sync += [beat.eq(beat + 1), earlier.eq(Cat(earlier, self.beat_data) >> 8 * self.core.port_bytes)]
             m.d.comb += [word.eq(Cat(earlier, self.beat_data)), buffer.i.valid.eq(self.beat_valid & beat.all())]
-        with m.If(buffer.i.valid):
-            with m.Switch(word[:HEADER["opcode"].width]):
-                for opcode in Opcode:
-                    with m.Case(opcode):
-                        m.d.comb += buffer.i.p.legal.eq(_legal(word, self.core, opcode))
+        with m.If(buffer.i.valid), m.Switch(word[:HEADER["opcode"].width]):
+            for opcode in Opcode:
+                with m.Case(opcode):
+                    m.d.comb += legal.eq(_legal(word, self.core, opcode))
 
     def _dispatch(self, m: Module, buffer: Fifo) -> None:
         word, legal = buffer.o.p.word, buffer.o.p.legal

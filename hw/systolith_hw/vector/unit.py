@@ -1,6 +1,6 @@
 """The vector unit: accumulator rows, requantized, to the data scratchpad (timing, rules T10 and T11)."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
