@@ -151,7 +151,7 @@ class Program:
         except FileNotFoundError:
             raise ValueError(f"{path}: no such file") from None
         except ValidationError as error:
-            raise ValueError(f"{path}: {sentence(error)}") from None
+            raise ValueError(f"{path}: {sentence(error, fields=())}") from None
         except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path}: not a program file: {error}") from None
 

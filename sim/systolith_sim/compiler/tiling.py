@@ -148,10 +148,13 @@ class Cut:
     def groups(self) -> tuple[Group, ...]:
         """The groups of columns."""
         made, tile, index = [], 0, 0
+        # Slots are sized for a full group: a narrower last one, cut alone, might get a wider block.
+        full = -(-min(self.tiling.group_columns, self.shape.n) // self.core.cols)
+        widest = max(tiles for _, tiles in balanced(full, self.tiling.tiles))
         for start in range(0, self.shape.n, self.tiling.group_columns):
             width = min(self.tiling.group_columns, self.shape.n - start)
             blocks = []
-            for first, tiles in balanced(-(-width // self.core.cols), self.tiling.tiles):
+            for first, tiles in balanced(-(-width // self.core.cols), widest):
                 column = first * self.core.cols
                 blocks.append(Columns(index, start + column, min(tiles * self.core.cols, width - column),
                                       tile, tiles))

@@ -7,6 +7,7 @@ from compiler.interpreter import Interpreter
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from systolith_hw.config import CoreConfig
 from systolith_sim.compiler import Shape, Tiling, chain, gemm, plan_gemm
 from systolith_sim.compiler.fits import Ends, capacities, smallest
 from systolith_sim.cycle import simulate
@@ -61,6 +62,18 @@ def test_any_tiling_that_fits(name, shape, data):
 def test_the_smallest_tiling_fits_every_core(name):
     shape = Shape(m=2, k=2 * CORES[name].rows + 1, n=CORES[name].port_bytes + 3)
     check(CORES[name], shape, 2, tiling=smallest(CORES[name], shape))
+
+
+@pytest.mark.parametrize(("fields", "shape"), [
+    ({"rows": 4, "cols": 7, "port_bytes": 1, "requant_lanes": 2, "weight_rows_per_cycle": 4, "data_bytes": 8192,
+      "weight_bytes": 1024, "parameter_bytes": 256}, (2, 5, 150)),
+    ({"rows": 4, "cols": 14, "port_bytes": 4, "requant_lanes": 8, "data_bytes": 256, "data_banks": 1,
+      "weight_bytes": 256, "parameter_bytes": 2048, "acc_rows": 128}, (2, 5, 150)),
+    ({"rows": 3, "cols": 3, "port_bytes": 2, "requant_lanes": 1, "data_bytes": 1024, "weight_bytes": 256,
+      "parameter_bytes": 256, "acc_rows": 32}, (3, 34, 39)),
+])
+def test_no_block_of_a_narrow_last_group_outgrows_its_slot(fields, shape):
+    check(CoreConfig.model_validate(fields), Shape(m=shape[0], k=shape[1], n=shape[2]), 3)
 
 
 def test_longest_sums_are_exact():
