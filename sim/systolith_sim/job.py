@@ -186,11 +186,15 @@ def _devices(job: Job, ran: _Ran, clock: Figure) -> tuple[DeviceResult, ...]:
 
 def _local_cpu() -> Device:
     """This machine, from an earlier calibration or a quick one now."""
+    import torch
+
     from systolith_sim.devices.calibrate import LOCAL, calibrate, save
     from systolith_sim.devices.library import device_names
 
-    if LOCAL in device_names():
-        return find_device(LOCAL)
+    # One thread is another machine, and calibration gives it another name.
+    known = LOCAL if torch.get_num_threads() > 1 else f"{LOCAL}-1t"
+    if known in device_names():
+        return find_device(known)
     device = calibrate(quick=True)
     with suppress(OSError):  # where nothing can be kept, it is measured again the next time
         save(device)

@@ -114,6 +114,16 @@ def test_a_machine_that_lacks_something(environment, sentence):
     assert done.stderr.count("\n") == 1
 
 
+def test_ctrl_c_ends_with_130_and_takes_the_half_written_file_along(tmp_path, monkeypatch, capsys):
+    def interrupt(core):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("systolith_sim.engine.build.export", interrupt)
+    with pytest.raises(SystemExit) as end:
+        main(["rtl", "verilog", "--out", str(tmp_path / "core.v")])
+    assert (end.value.code, tuple(capsys.readouterr()), list(tmp_path.iterdir())) == (130, ("", ""), [])
+
+
 def test_a_full_disk_behind_stdout():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", CODE, "--version"], stdout=full, stderr=subprocess.PIPE,

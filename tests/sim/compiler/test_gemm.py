@@ -109,9 +109,14 @@ GOOD = {"a": np.zeros((3, 4), np.int8), "w": np.zeros((4, 5), np.int8), "mantiss
     ({"bias": 1 << 31}, r"^bias must be in -2147483648\.\.2147483647, not 2147483648$"),
     ({"mantissa": 65536}, r"^mantissa must be in 0\.\.65535, not 65536$"),
     ({"shift": -1}, r"^shift must be in 0\.\.63, not -1$"),
-    ({"zero_point": 128}, r"^zero_point of layer 0 must be in -128\.\.127, not 128$"),
+    ({"zero_point": 128}, r"^zero_point of layer 0 must be an integer in -128\.\.127, not 128$"),
+    ({"zero_point": 1.5}, r"^zero_point of layer 0 must be an integer in -128\.\.127, not 1\.5$"),
+    ({"signed": "no"}, r"^signed of layer 0 must be True or False, not 'no'$"),
+    ({"w": [[1, 2], [3]]}, r"^w must be an array, not rows of different lengths$"),
     ({"table": [1, 2]}, r"^table must have shape \(256,\), not \(2,\)$"),
-    ({"plan": plan_gemm(CORES["base"], 3, 4, 6)}, r"^plan must be made for the same core and for .*not"),
+    ({"plan": plan_gemm(CORES["base"], 3, 4, 6)}, r"^plan must be made for .*n=5.*, not .*n=6"),
+    ({"plan": plan_gemm(CORES["wide"], 3, 4, 5)},
+     r"^plan must be made for the core it is used on, with rows = 8, not 16$"),
     ({"plan": plan_gemm(CORES["base"], 3, 4, 5, signed=False)},
      r"^signed of gemm must be as planned, False, not True$"),
 ])
@@ -122,13 +127,22 @@ def test_bad_input_is_refused_in_a_sentence(change, message):
 
 @pytest.mark.parametrize(("sizes", "message"), [
     ((0, 1, 1), r"^m must be >= 1, not 0$"), ((1, 65794, 1), r"^k must be in 1\.\.65793, not 65794$"),
-    ((1, 1, -3), r"^n must be >= 1, not -3$")])
+    ((1, 1, -3), r"^n must be >= 1, not -3$"), ((1.5, 1, 1), r"^m must be >= 1, not 1\.5$"),
+    (("1", 1, 1), r"^m must be >= 1, not '1'$"), ((1 << 40, 1, 1), r"^the tensors must fit in 4294967296 bytes")])
 def test_bad_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         plan_gemm(CORES["base"], *sizes)
 
 
-def test_a_tiling_that_does_not_fit_is_refused():
-    tiling = Tiling(rows=2000, first_rows=1, last_rows=1, tiles=1, k_tiles=1, group_columns=8, outer="m")
-    with pytest.raises(ValueError, match="tiling must leave a slot in every memory"):
-        plan_gemm(CORES["base"], 2000, 8, 8, tiling=tiling)
+TILING = {"rows": 1, "first_rows": 1, "last_rows": 1, "tiles": 1, "k_tiles": 1, "group_columns": 8, "outer": "m"}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"rows": 2000}, "tiling must leave a slot in every memory"),
+    ({"rows": 0}, "^rows must be >= 1, not 0$"),
+    ({"outer": "k"}, "^outer must be 'm' or 'n', not 'k'$"),
+    ({"group_columns": 12}, "^group_columns must be a multiple of port_bytes = 8 or all 40 columns, not 12$"),
+])
+def test_a_tiling_that_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        plan_gemm(CORES["base"], 2000, 8, 40, tiling=Tiling(**(TILING | change)))
