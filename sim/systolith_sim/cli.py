@@ -230,18 +230,13 @@ def run_(
         at_least("tokens", tokens, 1)
         from systolith_sim.job import Job, run
         from systolith_sim.outputs import output_folder
-        from systolith_sim.report.page import write_report
-        from systolith_sim.report.perfetto import write_trace
-        from systolith_sim.report.results import write_results
 
         folder = stack.enter_context(output_folder(out, field="out"))
         job = Job(core_name=Path(core).stem, core=config, layers=chosen, tokens=tokens, clock_hz=clock_mhz * 1e6,
                   command=" ".join(["systolith", *sys.argv[1:]]), checkpoint=checkpoint)
         with progress_bar(not json) as progress:
             results = run(job, progress=progress)
-        write_results(results, folder / "results.json")
-        write_report(results, folder / "report.html")
-        write_trace(results.timeline, folder / "trace.json")
+        write_all(results, folder)
     if json:
         typer.echo(results.model_dump_json(by_alias=True))
     else:
@@ -251,6 +246,17 @@ def run_(
         typer.echo(f"report: {out / 'report.html'}")
     exact = all(layer.bit_exact and layer.cycles == layer.model_cycles for layer in results.layers)
     raise typer.Exit(0 if exact else 1)
+
+
+def write_all(results: Any, folder: Path) -> None:
+    """The files of a run."""
+    from systolith_sim.report.page import write_report
+    from systolith_sim.report.perfetto import write_trace
+    from systolith_sim.report.results import write_results
+
+    write_results(results, folder / "results.json")
+    write_report(results, folder / "report.html")
+    write_trace(results.timeline, folder / "trace.json")
 
 
 def parse_layers(text: str | None) -> tuple[int, int] | None:

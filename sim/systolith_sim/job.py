@@ -132,7 +132,7 @@ def _prepare(job: Job) -> tuple[Sequence["LayerRun"], str, dict[str, Figure]]:
         found = quality(model, held_out, context=checkpoint.config.max_positions)
         figures[name] = Figure(value=found.perplexity, unit="", how="measured",
                                source=f"{len(held_out)} tokens of held-out text that the package carries")
-    return runs, folder.name, figures
+    return runs, folder.resolve().name, figures
 
 
 def _run_layer(job: Job, build: Build, layer: "LayerRun", ran: _Ran) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,15 +128,18 @@ def run_gemm(name: str, core: CoreConfig, m: int, k: int, n: int, *, memory: Mem
             if file is not None and wave is not None:
                 file.replace(wave)
             raise
-    window = status.last_row - status.first_row + 1
-    peak = core.peak_macs_per_cycle
-    counters = {queue: dict(causes) for queue, causes in status.counters.items()}
     return GemmResult(
-        core=name, m=m, k=k, n=n, macs=m * k * n, peak_macs_per_cycle=peak, cycles=status.cycles,
-        model_cycles=model.cycles, bound_cycles=bound_cycles(core, m, k, n, memory),
-        bit_exact=bool(np.array_equal(y, expected(case))),
-        array_utilization=m * k * n / (peak * status.cycles), busy_utilization=m * k * n / (peak * window),
-        stalls=stalls_of(counters), model_stalls=None if stalls else stalls_of(model.counters),
+        core=name, m=m, k=k, n=n, model_cycles=model.cycles, bound_cycles=bound_cycles(core, m, k, n, memory),
+        bit_exact=bool(np.array_equal(y, expected(case))), **_counted(core, m * k * n, status),
+        model_stalls=None if stalls else stalls_of(model.counters),
         memory=MemoryInfo(latency=memory.latency, port_bytes=core.port_bytes,
                           burst_overhead=memory.burst_overhead, write_latency=memory.write_latency),
         simulated_cycles_per_s=status.cycles / seconds, build_s=build.seconds, seed=seed, stall_seed=stall_seed)
+
+
+def _counted(core: CoreConfig, macs: int, status: RunStatus) -> dict[str, Any]:
+    """The fields of a result that the RTL's counters give."""
+    window, peak = status.last_row - status.first_row + 1, core.peak_macs_per_cycle
+    return {"macs": macs, "peak_macs_per_cycle": peak, "cycles": status.cycles,
+            "array_utilization": macs / (peak * status.cycles), "busy_utilization": macs / (peak * window),
+            "stalls": stalls_of({queue: dict(causes) for queue, causes in status.counters.items()})}
