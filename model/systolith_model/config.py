@@ -40,7 +40,8 @@ class ConfigError(ValueError):
 class TransformerConfig(BaseModel):
     """A decoder of the Llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True,
+                              allow_inf_nan=False)
 
     vocab_size: PositiveInt
     """Tokens."""
