@@ -1,11 +1,14 @@
-"""TransformerConfig: the shape of a decoder, as read from a Hugging Face style config.json."""
+"""TransformerConfig: a decoder that the reference computes, as read from a Hugging Face style config.json."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from pydantic import ValidationError as Invalid
+
+from systolith_model.architecture import Architecture
 
 HF_NAMES = {
     "vocab_size": "vocab_size",
@@ -37,41 +40,31 @@ class ConfigError(ValueError):
     """A config that is no decoder here; one sentence with file, field, value and what is allowed."""
 
 
-class TransformerConfig(BaseModel):
-    """A decoder of the Llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+class TransformerConfig(Architecture):
+    """A decoder of the Llama family: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True,
-                              allow_inf_nan=False)
+    Of an `Architecture` it sets the sizes; whatever would leave the family must keep its default.
+    """
 
-    vocab_size: PositiveInt
-    """Tokens."""
-    hidden_size: PositiveInt
-    """Width D of the residual stream."""
-    n_layers: PositiveInt
-    """Decoder layers."""
-    n_heads: PositiveInt
-    """Query heads H."""
-    n_kv_heads: PositiveInt
-    """Key and value heads; divides n_heads."""
     head_dim: Annotated[int, Field(ge=2, multiple_of=2)]
     """Width of one head; even, because rotary positions turn pairs."""
-    intermediate_size: PositiveInt
-    """Width F of the gated MLP."""
     norm_eps: PositiveFloat = 1e-5
     """Added to the mean square under the root of a norm."""
     rope_theta: PositiveFloat = 10000.0
     """Base of the rotary frequencies."""
-    max_positions: PositiveInt = 2048
-    """Longest sequence."""
-    tied_embeddings: bool = False
-    """Whether lm_head and the embedding are one matrix."""
     bos_token: NonNegativeInt | None = None
     """Token that starts a text, where the tokenizer has one."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_kv_heads must divide n_heads = {self.n_heads}, not {self.n_kv_heads}")
+    def _is_llama(self) -> Self:
+        for name, field in Architecture.model_fields.items():
+            value = getattr(self, name)
+            if name not in HF_NAMES and value != field.default:
+                raise ValueError(f"{name} must be {field.default!r}, not {value!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _bos_is_a_token(self) -> Self:
         if self.bos_token is not None and self.bos_token >= self.vocab_size:
             raise ValueError(f"bos_token must be below vocab_size = {self.vocab_size}, not {self.bos_token}")
         return self
@@ -114,13 +107,7 @@ class TransformerConfig(BaseModel):
         OSError
             If it cannot be read.
         """
-        try:
-            fields = json.loads(path.read_bytes())
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{path}: must be JSON, but {error}") from None
-        if not isinstance(fields, dict):
-            raise ConfigError(f"{path}: must be a JSON object, not a {type(fields).__name__}")
-        return cls.from_hf(fields, source=str(path))
+        return cls.from_hf(read_fields(path), source=str(path))
 
     def to_hf(self) -> dict[str, object]:
         """The keys of a Llama config.json."""
@@ -132,22 +119,35 @@ class TransformerConfig(BaseModel):
         }
 
 
-def sentence(error: Invalid) -> str:
-    """The first complaint of a validation as ``field: what is allowed, not the value``."""
+def read_fields(path: Path) -> dict[str, object]:
+    """The object that a config.json holds.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not JSON, or not an object.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: must be JSON, but {error}") from None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path}: must be a JSON object, not a {type(fields).__name__}")
+    return fields
+
+
+def sentence(error: Invalid, names: Mapping[str, str] = HF_NAMES) -> str:
+    """The first complaint of a validation as ``field: what is allowed, not the value``.
+
+    ``names`` gives the key of the file for our field.
+    """
     first = error.errors()[0]
-    field = ".".join(HF_NAMES.get(str(part), str(part)) for part in first["loc"])
+    field = ".".join(names.get(str(part), str(part)) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return message
     if first["type"] == "missing":
         return f"{field}: {message.lower()}"
     return f"{field}: {message}, not {first['input']!r}"
-
-
-def parameter_count(config: TransformerConfig) -> int:
-    """Weights of the whole decoder, a tied matrix counted once."""
-    d, f, size = config.hidden_size, config.intermediate_size, config.head_dim
-    attention = d * size * (config.n_heads + 2 * config.n_kv_heads) + config.n_heads * size * d
-    layer = attention + 3 * d * f + 2 * d
-    embeddings = config.vocab_size * d * (1 if config.tied_embeddings else 2)
-    return config.n_layers * layer + embeddings + d

@@ -6,42 +6,51 @@ name their inputs and outputs and stand in an order that can be executed.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import prod
-from types import MappingProxyType
+from functools import cached_property
+from math import ceil, prod
 from typing import Literal
 
-Format = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "int32"]
-Kind = Literal["matmul", "attention", "norm", "rope", "elementwise", "embedding"]
+from systolith_model.formats import BITS, Format, Storage, storage_bytes
 
-BITS: Mapping[str, int] = MappingProxyType(
-    {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "int32": 32}
-)
+Kind = Literal["matmul", "attention", "norm", "rope", "elementwise", "embedding"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A named array: shape outermost first, format of one element; ``constant`` for weights."""
+    """A named array: shape outermost first, format of one element.
+
+    ``constant`` for weights, which may have a ``storage`` of the same format; ``cache`` for keys, values and
+    latents that a later step reads.
+    """
 
     name: str
     shape: tuple[int, ...]
     format: Format = "int8"
     constant: bool = False
+    cache: bool = False
+    storage: Storage | None = None
 
     def __post_init__(self) -> None:
-        if not self.shape or any(size < 1 for size in self.shape):
+        if not self.shape or min(self.shape) < 1:
             raise ValueError(f"shape of tensor {self.name!r} must be sizes >= 1, not {self.shape}")
         if self.format not in BITS:
             allowed = ", ".join(BITS)
             raise ValueError(f"format of tensor {self.name!r} must be one of {allowed}, not {self.format!r}")
+        if self.storage is not None and self.storage.format != self.format:
+            raise ValueError(
+                f"storage of tensor {self.name!r} must be of format {self.format!r}, not {self.storage.format!r}"
+            )
 
     @property
     def elements(self) -> int:
         """Number of elements."""
         return prod(self.shape)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
-        """Bytes of storage, packed, without scales."""
+        """Bytes in memory: as the storage says, else packed and without scales."""
+        if self.storage is not None:
+            return storage_bytes(self.shape, self.storage)
         return (self.elements * BITS[self.format] + 7) // 8
 
 
@@ -49,13 +58,20 @@ class Tensor:
 class Operation:
     """One operation.
 
-    matmul : inputs (a, w) of shapes (..., M, K) and (K, N), or (..., K, N) where both are activations.
-    attention : inputs (q, k, v) of shapes (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, D);
-        attribute ``causal``.
-    norm, rope, elementwise : read each input once, write the output once; attribute ``flops_per_element``.
-    embedding : inputs (tokens, table); gathers one row a token.
+    matmul : inputs (a, w[, bias]) of shapes (..., M, K) and (K, N), or (..., K, N) for a batch of products.
+        Attribute ``transposed`` = "w" reads w as (N, K), "a" contracts all but the last dimension of a (the
+        gradient of a weight); ``heads`` has the output stand by heads, (B, heads, T, N / heads); ``grouped``
+        splits the rows of a (P, K) over the matrices of w (E, K, N), the busiest getting ``imbalance`` times
+        the mean, of the layer's ``experts``.
+    attention : inputs (q, k, v[, ...]) of shapes (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, Dv); attributes
+        ``causal``, ``window`` (keys that a query sees at most), ``value_size`` (v is that much of each key),
+        ``backward`` (gradients of q, k and v; ``scores_kept`` unless the scores are computed again).
+    norm, rope, elementwise : read each input once, write the outputs once; attribute ``flops_per_element`` of
+        the outputs, or ``flops`` of the whole.
+    embedding : inputs (tokens, table[, ...]); gathers one row a token of each table, and adds them.
 
-    ``count`` is how often the identical operation stands in the model (identical layers are costed once).
+    ``writes_into`` names the cache whose last rows an output fills. ``count`` is how often the identical
+    operation stands in the model (identical layers are costed once).
     """
 
     name: str
@@ -112,36 +128,156 @@ class MatmulShape:
 def matmul_shape(graph: Graph, operation: Operation) -> MatmulShape:
     """Sizes of a matmul operation; leading dimensions fold into m where the weight has none.
 
+    Of a grouped product, the matrices that are used, each with the rows of the mean one, rounded up.
+
     Raises
     ------
     ValueError
         If the shapes of the inputs and the output do not fit each other.
     """
-    a, w = graph.inputs_of(operation)[:2]
-    (out,) = graph.outputs_of(operation)
-    k, n = w.shape[-2:] if len(w.shape) >= 2 else (0, 0)
-    if len(a.shape) < 2 or a.shape[-1] != k or out.shape != (*a.shape[:-1], n):
-        raise ValueError(f"matmul {operation.name!r}: {a.shape} by {w.shape} cannot give {out.shape}")
-    if len(w.shape) == 2:
-        return MatmulShape(1, prod(a.shape[:-1]), k, n)
-    if a.shape[:-2] != w.shape[:-2]:
-        raise ValueError(f"matmul {operation.name!r}: batch sizes of {a.shape} and {w.shape} differ")
-    return MatmulShape(prod(a.shape[:-2]), a.shape[-2], k, n)
+    a, w = (graph.tensors[name].shape for name in operation.inputs[:2])
+    out = graph.tensors[operation.outputs[0]].shape
+    transposed = operation.attributes.get("transposed")
+    shape, expected = _product(a, w, out, transposed, bool(operation.attributes.get("grouped")))
+    if heads := operation.attributes.get("heads"):
+        expected = (*expected[:-2], heads, expected[-2], expected[-1] // int(heads))
+    if shape is None or out != expected or len(operation.outputs) != 1:
+        how = f", {transposed} transposed," if transposed else ""
+        raise ValueError(f"matmul {operation.name!r}: {a} by {w}{how} cannot give {out}")
+    return shape
+
+
+Shape = tuple[int, ...]
+
+
+def _product(a: Shape, w: Shape, out: Shape, transposed: object, grouped: bool) -> tuple[MatmulShape | None, Shape]:
+    """Sizes, None where a and w do not fit, and the shape of the output."""
+    if len(a) < 2 or len(w) < 2:
+        return None, ()
+    if transposed == "a":
+        if grouped:
+            rows = -(-a[0] // out[0])
+            fits = a[:1] == w[:1] and len(out) == 3
+            return (MatmulShape(out[0], a[1], rows, w[1]) if fits else None), (out[0], a[1], w[1])
+        lead = a[:-2] if len(out) > 2 else ()
+        rows = prod(a[len(lead) : -1])
+        fits = a[:-1] == w[:-1]
+        return (MatmulShape(prod(lead), a[-1], rows, w[-1]) if fits else None), (*lead, a[-1], w[-1])
+    k, n = (w[-1], w[-2]) if transposed else (w[-2], w[-1])
+    expected = (*a[:-1], n)
+    if a[-1] != k:
+        return None, expected
+    if grouped:
+        return MatmulShape(w[0], -(-a[0] // w[0]), k, n) if len(w) == 3 and len(a) == 2 else None, expected
+    if len(w) == 2:
+        return MatmulShape(1, prod(a[:-1]), k, n), expected
+    return MatmulShape(prod(a[:-2]), a[-2], k, n) if a[:-2] == w[:-2] else None, expected
+
+
+def busiest_rows(graph: Graph, operation: Operation) -> int:
+    """Rows of the busiest matrix of a grouped product, rounded up; of any other matmul its rows."""
+    shape = matmul_shape(graph, operation)
+    if not operation.attributes.get("grouped"):
+        return shape.m
+    pairs, experts = graph.tensors[operation.inputs[0]].shape[0], int(operation.attributes["experts"])
+    return max(ceil(float(operation.attributes["imbalance"]) * pairs / experts), ceil(pairs / shape.batch))
 
 
 def flops(graph: Graph, operation: Operation) -> int:
     """Floating or integer operations of one instance, two a multiply-accumulate."""
+    attributes = operation.attributes
     if operation.kind == "matmul":
+        if attributes.get("grouped"):  # exactly the routed rows, not whole rows of the mean matrix
+            a, w = graph.inputs_of(operation)[:2]
+            n = w.shape[-2 if attributes.get("transposed") == "w" else -1]
+            return 2 * a.elements * n
         return 2 * matmul_shape(graph, operation).macs
     if operation.kind == "attention":
-        q, k, _ = graph.inputs_of(operation)
-        batch, heads, queries, size = q.shape
-        keys = k.shape[-2]
-        pairs = queries * keys
-        if operation.attributes.get("causal"):  # the last query sees every key
-            pairs -= min(queries, keys) * (min(queries, keys) - 1) // 2
-        return 4 * batch * heads * pairs * size
-    if operation.kind == "embedding":
-        return 0
-    per_element = int(operation.attributes.get("flops_per_element", 1))
-    return per_element * sum(tensor.elements for tensor in graph.outputs_of(operation))
+        return _attention_flops(graph, operation)
+    outputs = sum(graph.tensors[name].elements for name in operation.outputs)
+    if operation.kind == "embedding":  # tables after the first are added
+        return (len(operation.inputs) - 2) * outputs
+    if "flops" in attributes:
+        return int(attributes["flops"])
+    return int(attributes.get("flops_per_element", 1)) * outputs
+
+
+def _attention_flops(graph: Graph, operation: Operation) -> int:
+    q, k, v = graph.inputs_of(operation)[:3]
+    attributes = operation.attributes
+    batch, heads, queries, size = q.shape
+    value_size = int(attributes.get("value_size", v.shape[-1]))
+    pairs = seen_pairs(
+        queries, k.shape[-2], causal=bool(attributes.get("causal")), window=int(attributes.get("window", 0))
+    )
+    products = size + value_size
+    if attributes.get("backward"):  # dV and dP; dQ, dK, and the scores again
+        products = 2 * value_size + (2 if attributes.get("scores_kept") else 3) * size
+    return 2 * batch * heads * pairs * products
+
+
+def seen_pairs(queries: int, keys: int, *, causal: bool, window: int = 0) -> int:
+    """Pairs of query and key that count; under a causal mask the last query is at the last key.
+
+    ``window`` is how many keys a query sees at most, itself included; 0 for all.
+    """
+    if not causal:
+        return queries * keys
+
+    def up_to(position: int) -> int:
+        width = min(window or position, position)
+        return width * (width + 1) // 2 + (position - width) * width
+
+    return up_to(keys) - up_to(max(keys - queries, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Bytes that an operation reads and writes, each once."""
+
+    weights: int = 0
+    activations: int = 0
+    kv: int = 0
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return self.weights + self.activations + self.kv
+
+
+def traffic(graph: Graph, operation: Operation) -> Traffic:
+    """Bytes read and written by one instance; an embedding reads only the rows it gathers."""
+    weights = activations = kv = 0
+    for name in dict.fromkeys((*operation.inputs, *operation.outputs)):
+        tensor = graph.tensors[name]
+        if tensor.constant:
+            size = tensor.bytes
+            if operation.kind == "embedding":
+                size = graph.tensors[operation.inputs[0]].elements * (size // tensor.shape[0])
+            weights += size
+        elif tensor.cache:
+            kv += tensor.bytes
+        else:
+            activations += tensor.bytes
+    return Traffic(weights=weights, activations=activations, kv=kv)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Sums over all instances of all operations of a graph."""
+
+    flops: int
+    traffic: Traffic
+
+
+def totals(graph: Graph) -> Totals:
+    """FLOPs and bytes of a whole graph."""
+    each = [(operation.count, traffic(graph, operation)) for operation in graph]
+    return Totals(
+        flops=sum(operation.count * flops(graph, operation) for operation in graph),
+        traffic=Traffic(
+            weights=sum(count * part.weights for count, part in each),
+            activations=sum(count * part.activations for count, part in each),
+            kv=sum(count * part.kv for count, part in each),
+        ),
+    )

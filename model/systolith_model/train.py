@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from systolith_model import checkpoint
 from systolith_model.card import card
-from systolith_model.config import TransformerConfig, parameter_count
+from systolith_model.config import TransformerConfig
+from systolith_model.parameters import parameter_count
 from systolith_model.quality import quality
 from systolith_model.reference.decoder import Decoder
 from systolith_model.text import excerpt, read_chapters, split_chapters, train_tokenizer

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from transformers import LlamaConfig
 
-from systolith_model import zoo
-from systolith_model.config import ConfigError, TransformerConfig, parameter_count
+from systolith_model.config import ConfigError, TransformerConfig
+from systolith_model.parameters import parameter_count
 from systolith_model.reference.decoder import Decoder
 
 FIELDS: dict[str, object] = {
@@ -82,17 +83,7 @@ def test_parameters_are_those_of_the_module(tied):
     assert parameter_count(config) == sum(weight.numel() for weight in Decoder(config).parameters())
 
 
-@pytest.mark.parametrize(
-    ("name", "published"),
-    # The safetensors metadata of the repositories that each file names.
-    [("llama-2-7b", 6_738_415_616), ("tinyllama-1.1b", 1_100_048_384), ("llama-3-8b", 8_030_261_248)],
-)
-def test_zoo_has_the_published_parameters(name, published):
-    assert parameter_count(zoo.config_of(name)) == published
-
-
-def test_unknown_name_is_refused():
-    with pytest.raises(ValueError, match=r"model must be one of kjv-737k, .*llama-2-7b.*, not 'gpt-9'"):
-        zoo.config_of("gpt-9")
-    with pytest.raises(ValueError, match="model must be one of kjv-737k, not 'llama-2-7b'"):
-        zoo.checkpoint_folder("llama-2-7b")
+def test_what_leaves_the_family_is_refused():
+    config = TransformerConfig.from_hf(FIELDS)
+    with pytest.raises(ValidationError, match="activation must be 'silu', not 'gelu'"):
+        TransformerConfig.model_validate(config.model_dump() | {"activation": "gelu"})

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from systolith_model.graph import BITS, Format, Graph, MatmulShape, Operation, Tensor, flops, matmul_shape
+from systolith_model.formats import BITS, Format
+from systolith_model.graph import Graph, MatmulShape, Operation, Tensor, flops, matmul_shape, traffic
 from systolith_sim.devices import attention as fused
 from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
 from systolith_sim.devices.classes import class_of
@@ -18,11 +19,13 @@ from systolith_sim.devices.systolic import systolic_gemm
 Launch = Literal["graph", "eager"]
 
 WIDER: dict[Format, tuple[Format, ...]] = {
+    "fp4": ("fp4", "fp8", "bf16", "fp16", "fp32"),
     "int4": ("int4", "int8", "fp8", "bf16", "fp16", "fp32"),
     "int8": ("int8", "bf16", "fp16", "fp32"),
     "fp8": ("fp8", "bf16", "fp16", "fp32"),
     "bf16": ("bf16", "fp16", "fp32"),
     "fp16": ("fp16", "bf16", "fp32"),
+    "tf32": ("tf32", "fp32", "bf16", "fp16"),
     "fp32": ("fp32", "bf16", "fp16"),
     "int32": ("int32", "fp32", "bf16"),
 }
@@ -163,7 +166,7 @@ def kernel_time(
         start = max(start, device.eager_launch_s.value)
     regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
     low, high, source = interval_factors(device, operator, regime, numbers)
-    count, moved = flops(graph, operation), _moved_bytes(graph, operation)
+    count, moved = flops(graph, operation), traffic(graph, operation).total
     return KernelTime(
         total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source
     )
@@ -220,7 +223,7 @@ def _terms(
         return "matmul", _matmul(device, machine, graph, operation, reuse)
     if operation.kind == "attention":
         return "attention", _attention(device, machine, graph, operation)
-    moved = _moved_bytes(graph, operation)
+    moved = traffic(graph, operation).total
     memory = streaming_s(device, moved)
     vector = device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]
     compute = np.asarray(flops(graph, operation) / vector.value)
@@ -253,7 +256,7 @@ def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation
 
 
 def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation) -> Terms:
-    q, k, _ = graph.inputs_of(operation)
+    q, k = graph.inputs_of(operation)[:2]
     causal = bool(operation.attributes.get("causal"))
     batch, heads, queries, size = q.shape
     library = parameters_of(device).attention
@@ -277,19 +280,9 @@ def _attention(device: Device, machine: Machine, graph: Graph, operation: Operat
             kv_bytes=BITS[k.format] / 8,
             library=chosen,
         )
-    moved = _moved_bytes(graph, operation)
+    moved = traffic(graph, operation).total
     compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)
     compute = np.asarray(compute + moved / (machine.feed_bytes_per_s * machine.units))
     memory = level_stream_s(moved, moved, levels_of(device))
     start = np.asarray(machine.launch_s)
     return Terms(start + smooth_maximum(compute, memory, CONSTANTS.sharpness), start, compute, memory)
-
-
-def _moved_bytes(graph: Graph, operation: Operation) -> int:
-    """Bytes read and written once each; an embedding reads only the rows it gathers."""
-    outputs = sum(tensor.bytes for tensor in graph.outputs_of(operation))
-    inputs = graph.inputs_of(operation)
-    if operation.kind != "embedding":
-        return outputs + sum(tensor.bytes for tensor in inputs)
-    tokens, table = inputs[:2]
-    return outputs + tokens.bytes + tokens.elements * (table.bytes // table.shape[0])
