@@ -195,7 +195,7 @@ def _local_cpu() -> Device:
     known = LOCAL if torch.get_num_threads() > 1 else f"{LOCAL}-1t"
     if known in device_names():
         return find_device(known)
-    device = calibrate(quick=True)
+    device = calibrate(seconds=5.0)
     with suppress(OSError):  # where nothing can be kept, it is measured again the next time
         save(device)
     return device

@@ -1,101 +1,177 @@
-"""Calibrate: measure the machine this runs on and describe it as a device file."""
+"""Calibrate: measure the processor this runs on and describe it as a device file."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from systolith_model.formats import BITS, Format
+from systolith_sim.devices import measure, power, workloads
+from systolith_sim.devices.calibrate_gpu import calibrate_gpu, gpu_facts
+from systolith_sim.devices.describe import LOCAL, describe
+from systolith_sim.devices.device import Device
+from systolith_sim.devices.library import user_folder, write_device
+from systolith_sim.devices.measure import Action, Clock, Timing
 
-from systolith_model.graph import Format
-from systolith_sim.devices import measure
-from systolith_sim.devices.blas import Level, blas_gemm
-from systolith_sim.devices.device import (
-    Device,
-    FormatParameters,
-    KernelParameters,
-    Memory,
-    Power,
-    Regime,
-    RegimeError,
-    Units,
-)
-from systolith_sim.devices.figures import Datum
-from systolith_sim.devices.gemm import Machine, Terms
-from systolith_sim.devices.library import find_device, user_folder, write_device
-from systolith_sim.devices.measure import FORMATS, Product, Timing
+if TYPE_CHECKING:
+    import torch
 
-HERE, POWER, FIT = "here", "power", "fit"
-LOCAL = "local-cpu"
-SERVER = "xeon-8480plus"
-"""Whose power per core stands for a local core's, where nothing can be read."""
-FITTED_SIZES = (
-    (1, 256, 256),
-    (1, 1024, 1024),
-    (32, 64, 64),
-    (32, 256, 1024),
-    (128, 512, 512),
-    (512, 1024, 1024),
-)
-SCORED_SIZES = ((1, 512, 256), (20, 192, 576), (64, 256, 256), (96, 1024, 384), (256, 768, 768))
-PEAK_SIZE = (1024, 1024, 1024)
-QUICK_S, THOROUGH_S = 0.12, 0.6
-"""Seconds a measurement repeats."""
+FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8")
+LAYER_FORMATS: tuple[Format, ...] = ("fp32", "bf16")
+"""Formats that whole layers run in."""
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Rows of the products."""
+STREAMS = ("norm", "rope", "gate", "add", "append")
+ELEMENTS = tuple(2**power for power in (9, 12, 14, 16, 18, 20, 22))
+"""What the streams write, and heads x keys x head size of a decode step."""
+SCORES = tuple(2**power for power in (10, 13, 15, 17, 19, 21))
+"""Heads x queries x keys of prefill attention."""
+HEAD_SIZES = (64, 128)
+MAIN_WEIGHTS = (2048, 4096)
+"""(k, n) of the weights that come from main memory."""
+ROUNDS = 2
+"""Everything short is measured again after everything else: other work comes in bursts."""
+LONG_S = 0.005
+"""What takes longer is measured once."""
+LONGEST_S = 1.0
+"""A curve ends before a size that would take longer than this."""
+Step = Callable[[str, int], None]
+"""Told what was measured, and the number of measurements in all."""
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass
+class Measured:
+    """What was found: timings by curve and size, bandwidths, and the load meanwhile."""
+
+    threads: int
+    caches: dict[str, int]
+    timings: dict[str, dict[float, Timing]] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    """Elements of the weights of each product curve."""
+    bandwidth: dict[str, tuple[float, Timing]] = field(default_factory=dict)
+    """Bytes per second read at each level."""
+    copy_bytes_per_s: float = 0.0
+    small: Timing | None = None
+    small_layer: dict[Format, Timing] = field(default_factory=dict)
+    load: float = 0.0
+    idle_w: float | None = None
+    compute_w: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By format: watts under load, operations per second meanwhile."""
+    stream_w: tuple[float, float] | None = None
+    """Watts while streaming, bytes per second meanwhile."""
 
 
 @dataclass(frozen=True)
-class _Measured:
-    threads: int
-    fitted: list[Product]
-    scored: list[Product]
-    levels: dict[str, tuple[int, float, Timing]]
-    copy_bytes_per_s: float
-    small: Timing
+class _Job:
+    curve: str
+    at: float
+    make: Callable[[], Action | None]
+
+
+class _Kept:
+    """The weights made last: products of one curve share them, and no two curves' stand in memory at once."""
+
+    def __init__(self) -> None:
+        self.made_of: tuple[Format, tuple[int, int], int] | None = None
+        self.weights: list[torch.Tensor] = []
+
+    def get(self, numbers: Format, shape: tuple[int, int], copies: int) -> "list[torch.Tensor]":
+        """Weights (n, k) for products of a shape (k, n)."""
+        if self.made_of != (numbers, shape, copies):
+            self.made_of, self.weights = (numbers, shape, copies), []
+            self.weights += [workloads.filled(numbers, *reversed(shape)) for _ in range(copies)]
+        return self.weights
 
 
 def calibrate(
-    *, threads: int | None = None, quick: bool = True, step: Callable[[str, int], None] | None = None
+    *, threads: int | None = None, seconds: float = 10.0, step: Step | None = None, clock: Clock | None = None
 ) -> Device:
-    """Measure this machine's CPU with torch, as one device with ``threads`` cores.
-
-    Quick mode takes 10 seconds on an idle machine. Other work makes it look slower; the file says how much.
+    """Measure this machine's processor with torch, as one device with ``threads`` cores.
 
     Parameters
     ----------
     threads : int, optional
         Threads of torch; without it, as many as torch uses by default.
+    seconds : float
+        Time for the repeats; what must be measured at least takes some ten seconds more on a busy machine.
     step : callable, optional
-        Called with what is measured next and the number of measurements in all.
+        Called with what was measured and the number of measurements in all.
+    clock : callable, optional
+        CPU time of the busiest thread, unless given (``measure.wall_clock`` on a machine that does nothing else).
 
     Raises
     ------
     ValueError
-        If ``threads`` is below 1 or above the machine's processors.
+        If ``threads`` is below 1 or above the machine's processors, or ``seconds`` not above 0.
     """
     import torch
 
     most = os.cpu_count() or 1
-    count = min(torch.get_num_threads(), most) if threads is None else threads
+    standard = min(torch.get_num_threads(), most)
+    count = standard if threads is None else threads
     if not 1 <= count <= most:
         raise ValueError(f"threads must be 1 .. {most} on this machine, not {count}")
-    with measure.torch_threads(count):
-        measured = _measure(count, QUICK_S if quick else THOROUGH_S, step or (lambda *_: None))
-    return _describe(measured)
+    if not seconds > 0:
+        raise ValueError(f"seconds must be above 0, not {seconds}")
+    with measure.torch_threads(count), torch.inference_mode():
+        measured = measure_cpu(count, seconds, step or (lambda *_: None), clock or measure.cpu_clock(count))
+    return describe(measured, LOCAL if count == standard else f"{LOCAL}-{count}t")
 
 
-def calibrate_with_progress(*, threads: int | None = None, quick: bool = True) -> Device:
-    """``calibrate`` with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+class _Steps:
+    """One progress of several devices that are measured one after the other."""
 
-    columns = (TextColumn("calibrate"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
+    def __init__(self, progress: Progress, parts: int) -> None:
+        self.progress, self.parts, self.done = progress, parts, 0
+
+    def of(self, name: str) -> Step:
+        """What a device tells its steps to."""
 
         def step(what: str, total: int) -> None:
-            progress.update(task, description=what, total=total, advance=1)
+            self.done += 1
+            self.progress(f"{name}: {what}", self.done, total * self.parts)
 
-        return calibrate(threads=threads, quick=quick, step=step)
+        return step
+
+
+def calibrate_all(
+    *, threads: int | None = None, seconds: float = 60.0, out: Path | None = None, progress: Progress | None = None
+) -> list[tuple[Device, Path]]:
+    """Measure all that torch uses here, one thread alone too, and a GPU where there is one; write a file each.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Most threads; without it, as many as torch uses by default.
+    seconds : float
+        Time for the repeats of all of them together.
+    out : Path, optional
+        File of the first device; the others go beside it under their names. Else the user's device folder.
+    progress : callable, optional
+        Called with what was measured, how many are done, and how many there are in all.
+
+    Raises
+    ------
+    ValueError
+        As ``calibrate``.
+    """
+    import torch
+
+    most = threads if threads is not None else min(torch.get_num_threads(), os.cpu_count() or 1)
+    facts, found = gpu_facts(), list[Device]()
+    counts = [most] if most == 1 else [most, 1]
+    parts = len(counts) + (facts is not None)
+    steps = _Steps(progress or (lambda *_: None), parts)
+    for count in counts:
+        name = f"{count} thread{'s' if count > 1 else ''}"
+        found += [calibrate(threads=count, seconds=seconds / parts, step=steps.of(name))]
+    if facts is not None:
+        found.append(calibrate_gpu(facts, seconds=seconds / parts, step=steps.of("GPU")))
+    return [(device, save(device, out if out is None or not index else out.with_name(f"{device.id}.toml")))
+            for index, device in enumerate(found)]  # fmt: skip
 
 
 def save(device: Device, path: Path | None = None) -> Path:
@@ -105,209 +181,120 @@ def save(device: Device, path: Path | None = None) -> Path:
     return chosen
 
 
-def _measure(threads: int, budget_s: float, step: Callable[[str, int], None]) -> _Measured:
-    caches = {f"l{level}": size for level in (2, 3) if (size := measure.cache_bytes(level))}
-    main = 2 * max(caches.values(), default=2**26)
-    total = len(FORMATS) * (len(FITTED_SIZES) + len(SCORED_SIZES) + 1) + len(caches) + 3
-
-    def sizes(shapes: Sequence[tuple[int, int, int]]) -> list[tuple[Format, int, int, int]]:
-        return [(numbers, *shape) for numbers in FORMATS for shape in shapes]
-
-    fitted = measure.products(sizes((PEAK_SIZE, *FITTED_SIZES)), budget_s, lambda: step("products", total))
-    scored = measure.products(sizes(SCORED_SIZES), budget_s, lambda: step("products, to score", total))
-    levels: dict[str, tuple[int, float, Timing]] = {}
-    for name, size in {**caches, "main": main}.items():
-        # A virtual machine shares the last cache with strangers: half of it may not be there to measure.
-        working = size if name == "main" else min(size // 2, 4 * caches.get("l2", size))
-        levels[name] = (size, *measure.read_bandwidth(min(working, 2**29), budget_s))
-        step(f"bandwidth of {name}", total)
-    copied, _ = measure.copy_bandwidth(min(main, 2**28), budget_s)
+def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measured:
+    """All measurements with as many threads as torch is set to."""
+    caches: dict[str, int] = {f"l{level}": size for level in (2, 3) if (size := measure.cache_bytes(level))}
+    found = Measured(threads, caches)
+    kept = _Kept()
+    jobs = [job for numbers in FORMATS for job in _jobs(found, numbers, kept)]
+    total = ROUNDS * (len(jobs) + len(LAYER_FORMATS)) + len(caches) + 3
+    budget = seconds / total
+    for level, size in {**caches, "main": 2 * max(caches.values(), default=2**26)}.items():
+        working = size if level == "main" else min(size // 2, 4 * min(caches.values()))
+        found.bandwidth[level] = _read_bandwidth(min(working, 2**28), clock, budget)
+        step(f"bandwidth of {level}", total)
+    found.copy_bytes_per_s = _copy_bandwidth(min(2 * max(caches.values(), default=2**26), 2**27), clock, budget)
     step("copy", total)
-    small = measure.small_operation_s(budget_s)
+    one = workloads.filled("fp32", 1)
+    found.small = measure.repeat(lambda: one + one, clock, budget)
     step("small operation", total)
-    return _Measured(threads, fitted, scored, levels, copied, small)
+    for _ in range(ROUNDS):
+        for numbers in LAYER_FORMATS:
+            timing = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
+            found.small_layer[numbers] = faster(found.small_layer.get(numbers), timing)
+            step(f"small layer {numbers}", total)
+        for job in jobs:
+            _run(job, found, clock, budget)
+            step(job.curve, total)
+    _power(found)
+    found.load = measure.load_average()
+    return found
 
 
-def _describe(measured: _Measured) -> Device:
-    known: dict[Format, dict[str, float]] = {}
+def faster(before: Timing | None, now: Timing) -> Timing:
+    """The better of two rounds, and the wider spread."""
+    if before is None:
+        return now
+    return Timing(min(before.seconds, now.seconds), max(before.high_s, now.high_s))
+
+
+def _run(job: _Job, found: Measured, clock: Clock, budget_s: float) -> None:
+    curve = found.timings.setdefault(job.curve, {})
+    before = curve.get(job.at)
+    if before is not None and before.seconds > LONG_S:
+        return  # long enough to have met quiet and busy times alike
+    if before is None and curve and curve[max(curve)].seconds * job.at / max(curve) > LONGEST_S:
+        return
+    if (action := job.make()) is not None:
+        curve[job.at] = faster(before, measure.repeat(action, clock, budget_s))
+
+
+def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
+    """Every measurement of a format, sizes of a curve ascending."""
+    first = 32 if numbers == "int8" else 1  # some builds of torch refuse an int8 product of 16 rows or fewer
+    small = workloads.filled(numbers, 16, 16)
+    yield _Job(f"launch.{numbers}", 1, lambda: workloads.product(numbers, first, [small]))
+    for level, shape, copies in _weights(found.caches, numbers):
+        name = f"product.{numbers}.{level}"
+        found.weights[name] = shape[0] * shape[1]
+        make = partial(kept.get, numbers, shape, copies)
+        for rows in ROWS:
+            yield _Job(name, rows, lambda rows=rows, make=make: workloads.product(numbers, rows, make()))
+    if numbers == "int8":
+        return
+    for kind in STREAMS:
+        for size in ELEMENTS:
+            yield _Job(f"{kind}.{numbers}", size,
+                       lambda kind=kind, size=size: workloads.stream(kind, numbers, size))  # fmt: skip
+    for size in ELEMENTS:
+        yield _Job(f"attention.{numbers}.decode", size,
+                   lambda size=size: workloads.decode_attention(numbers, size))  # fmt: skip
+    for head in HEAD_SIZES:
+        for scores in SCORES:
+            yield _Job(f"attention.{numbers}.{head}", scores,
+                       lambda head=head, scores=scores: workloads.prefill_attention(numbers, scores, head))  # fmt: skip
+
+
+def _weights(caches: dict[str, int], numbers: Format) -> Iterator[tuple[str, tuple[int, int], int]]:
+    """(level, (k, n), copies) of weights that come from each level.
+
+    A virtual machine shares the last cache with strangers, so a quarter of it is taken for its level.
+    """
+    width, largest = BITS[numbers] // 8, max(caches.values(), default=2**26)
+    for level, size in caches.items():
+        share = size // 2 if level == "l2" else min(size // 4, 8 * caches.get("l2", size))
+        side = max(64, int((share / width) ** 0.5) // 64 * 64)
+        yield level, (side, side), 1
+    k, n = MAIN_WEIGHTS
+    yield "main", (k, n), max(2, -(-min(2 * largest, 2**28) // (k * n * width)))
+
+
+def _read_bandwidth(size_bytes: int, clock: Clock, budget_s: float) -> tuple[float, Timing]:
+    """Bytes per second of summing a warm fp32 array, and the timing behind it."""
+    array = workloads.filled("fp32", max(1, size_bytes // 4))
+    timing = measure.repeat(array.sum, clock, budget_s)
+    return array.numel() * 4 / timing.seconds, timing
+
+
+def _copy_bandwidth(size_bytes: int, clock: Clock, budget_s: float) -> float:
+    """Bytes read plus bytes written per second of copying an array."""
+    source = workloads.filled("fp32", max(1, size_bytes // 4))
+    target = source.clone()
+    return 2 * source.numel() * 4 / measure.repeat(lambda: target.copy_(source), clock, budget_s).seconds
+
+
+def _power(found: Measured) -> None:
+    """Watts idle, multiplying and streaming, where the counters can be read."""
+    import time
+
+    counters = power.package_counters()
+    if not counters:
+        return
+    found.idle_w, _ = power.average_power_w(lambda: time.sleep(0.05), 1.0, counters)
     for numbers in FORMATS:
-        if (fit := _fit(measured, numbers)) is not None:
-            known[numbers] = fit
-    first = next(iter(known.values()))
-    server = find_device(SERVER)
-    one = measured.threads == 1
-    return Device(
-        id=LOCAL if not one else f"{LOCAL}-1t",
-        name=f"This machine: {measure.processor_name()}, {measured.threads} thread{'' if one else 's'}",
-        kind="cpu",
-        note=_note(measured),
-        sources={
-            HERE: f"measured on this machine, best of repeats, {_versions()}",
-            FIT: "least deviation of the CPU model from products measured on this machine",
-            POWER: f"share by cores of {server.name}; the power of this machine was not measured",
-        },
-        units=Units(name="thread", count=measured.threads, source=HERE, confidence="measured"),
-        peak_ops_per_s={numbers: _datum(fit["peak_ops_per_s"]) for numbers, fit in known.items()},
-        memories=_memories(measured, server),
-        eager_launch_s=_timing(measured.small),
-        power=_power(server, measured.threads),
-        op_energy_j={name: _derived(datum) for name, datum in server.op_energy_j.items() if name in known},
-        kernel=KernelParameters(
-            launch_s=_datum(first["launch_s"]),
-            compute_efficiency=_datum(1.0),
-            memory_efficiency=_datum(1.0),
-            feed_bytes_per_s=_datum(first["feed_bytes_per_s"]),
-            k_step_s=_datum(0.0),
-            formats={
-                numbers: FormatParameters(
-                    launch_s=_datum(fit["launch_s"]), feed_bytes_per_s=_datum(fit["feed_bytes_per_s"])
-                )
-                for numbers, fit in known.items()
-            },
-        ),
-        errors=_errors(measured, known),
-    )
-
-
-def _note(measured: _Measured) -> str:
-    spreads = [product.timing.high_s / product.timing.seconds for product in measured.fitted]
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return (
-        f"Repeats spread by a factor {np.median(spreads):.2f} (median over shapes), load average {load:.1f}; "
-        f"copy {measured.copy_bytes_per_s / 1e9:.1f} GB/s read plus written. Energy is a server's, by cores."
-    )
-
-
-def _memories(measured: _Measured, server: Device) -> dict[str, Memory]:
-    byte = server.main_memory.energy_j_per_byte
-    memories: dict[str, Memory] = {}
-    for name, (size, rate, timing) in measured.levels.items():
-        low, best = _rounded(rate * timing.seconds / timing.high_s), _rounded(rate)
-        capacity = (
-            measure.memory_bytes() if name == "main" else size * (measured.threads if name == "l2" else 1)
-        )
-        memories[name] = Memory(
-            name="main memory" if name == "main" else f"{name.upper()} cache",
-            size_bytes=_datum(float(capacity)),
-            bandwidth_bytes_per_s=Datum(value=best, low=low, high=best, source=HERE, confidence="measured"),
-            energy_j_per_byte=None if name != "main" or byte is None else _derived(byte),
-        )
-    return memories
-
-
-def _power(server: Device, threads: int) -> Power:
-    share = threads / server.units.count
-
-    def part(datum: Datum | None) -> Datum | None:
-        return None if datum is None else _derived(datum, share)
-
-    return Power(tdp_w=part(server.power.tdp_w), idle_w=part(server.power.idle_w))
-
-
-def _derived(datum: Datum, factor: float = 1.0) -> Datum:
-    low, high = datum.interval
-    low, value, high = (_rounded(end * factor) for end in (low / 1.5, datum.value, high * 1.5))
-    return Datum(value=value, low=low, high=high, source=POWER, confidence="derived")
-
-
-def _datum(value: float) -> Datum:
-    source = HERE if value else FIT
-    return Datum(value=_rounded(value), source=source, confidence="measured")
-
-
-def _timing(timing: Timing) -> Datum:
-    low, high = _rounded(timing.seconds), _rounded(timing.high_s)
-    return Datum(value=low, low=low, high=high, source=HERE, confidence="measured")
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
-
-
-def _levels(measured: _Measured) -> list[Level]:
-    sizes = {
-        name: float(size * (measured.threads if name == "l2" else 1))
-        for name, (size, *_) in measured.levels.items()
-    }
-    return sorted((sizes[name], rate) for name, (_, rate, _) in measured.levels.items())
-
-
-def _predict(products: list[Product], measured: _Measured, fit: dict[str, float]) -> Terms:
-    width = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0}[products[0].format]
-    machine = Machine(
-        measured.threads,
-        fit["peak_ops_per_s"],
-        0.0,
-        0.0,
-        fit["launch_s"],
-        1.0,
-        1.0,
-        fit["feed_bytes_per_s"],
-        0.0,
-    )
-    m, k, n = (np.array([getattr(product, name) for product in products], float) for name in ("m", "k", "n"))
-    return blas_gemm(
-        machine, _levels(measured), m=m, k=k, n=n, input_bytes=width, weight_bytes=width,
-        output_bytes=4.0 if products[0].format == "int8" else width, reuse_bytes=width * k * n,
-    )  # fmt: skip
-
-
-def _fit(measured: _Measured, numbers: Format) -> dict[str, float] | None:
-    """Launch, peak and packing rate of one format, by coordinate descent over logarithms."""
-    seen = [product for product in measured.fitted if product.format == numbers]
-    if not seen:
-        return None
-    truth = np.array([product.timing.seconds for product in seen])
-    peak = max(product.flops / product.timing.seconds for product in seen)
-    best = {"launch_s": 0.9 * min(truth), "peak_ops_per_s": 1.1 * peak, "feed_bytes_per_s": 1e10}
-    bounds = {
-        "launch_s": (1e-7, min(truth)),
-        "peak_ops_per_s": (peak, 1.5 * peak),
-        "feed_bytes_per_s": (1e8, 1e12),
-    }
-
-    def loss(trial: dict[str, float]) -> float:
-        if any(not low <= trial[name] <= high for name, (low, high) in bounds.items()):
-            return float("inf")
-        return float(np.mean(np.abs(np.log(_predict(seen, measured, trial).total_s / truth))))
-
-    value = loss(best)
-    for width in (0.5, 0.2, 0.05, 0.02):
-        for _ in range(8):
-            for name in bounds:
-                for factor in (np.exp(width), np.exp(-width)):
-                    trial = {**best, name: float(best[name] * factor)}
-                    if (new := loss(trial)) < value:
-                        best, value = trial, new
-    return best
-
-
-def _errors(measured: _Measured, fits: dict[Format, dict[str, float]]) -> tuple[RegimeError, ...]:
-    """Measured over predicted on the shapes kept for scoring; few rows, so the extremes are the interval."""
-    found: dict[Regime, list[float]] = {}
-    for numbers, fit in fits.items():
-        unseen = [product for product in measured.scored if product.format == numbers]
-        if not unseen:
-            continue
-        terms = _predict(unseen, measured, fit)
-        for index, product in enumerate(unseen):
-            launch, total = float(terms.launch_s[index]), float(terms.total_s[index])
-            memory = bool(terms.memory_s[index] > terms.compute_s[index])
-            regime: Regime = "launch" if launch > total / 2 else "memory" if memory else "compute"
-            found.setdefault(regime, []).append(product.timing.seconds / total)
-    return tuple(
-        RegimeError(
-            operator="matmul", regime=regime, rows=len(ratios), source=HERE,
-            low=_rounded(min(1.0, *ratios)), high=_rounded(max(1.0, *ratios)),
-            mape=_rounded(float(np.mean([abs(1 / ratio - 1) for ratio in ratios]))),
-        )
-        for regime, ratios in found.items()
-    )  # fmt: skip
-
-
-def _versions() -> str:
-    import platform
-
-    import torch
-
-    return f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}"
+        if (action := workloads.product(numbers, 256, [workloads.filled(numbers, 1024, 1024)])) is not None:
+            watts, calls = power.average_power_w(action, 1.0, counters)
+            found.compute_w[numbers] = watts, calls * 2.0 * 256 * 1024 * 1024
+    array = workloads.filled("fp32", 2**25)
+    watts, calls = power.average_power_w(array.sum, 1.0, counters)
+    found.stream_w = watts, calls * 4.0 * array.numel()

@@ -7,7 +7,7 @@ The TOML of a device has exactly these fields. A figure is a table ``{ value, so
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from systolith_model.graph import Format
 from systolith_sim.devices.figures import Confidence, Datum, Figure, How, Strict
@@ -82,6 +82,8 @@ class FormatParameters(Strict):
     """As in ``KernelParameters``."""
     feed_bytes_per_s: Datum | None = None
     """As in ``KernelParameters``."""
+    sequence_factor: Datum | None = None
+    """Seconds to start an operation among others over those to start it again and again; measured machines only."""
 
 
 class AttentionParameters(Strict):
@@ -97,6 +99,23 @@ class AttentionParameters(Strict):
     """Queries that share keys and values fill one tile."""
     splits_ungrouped: bool = True
     """Decode splits the keys also where every head has its own keys and values."""
+
+
+class Curve(Strict):
+    """Seconds measured at growing sizes; between and beyond them a power law (``devices/curves.py``)."""
+
+    at: tuple[PositiveFloat, ...]
+    """Sizes, ascending."""
+    seconds: tuple[PositiveFloat, ...]
+    """Measured at each size, or seconds a weight where the curve is a product's."""
+    source: str
+    """Key of ``sources``."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not self.at or len(self.at) != len(self.seconds) or list(self.at) != sorted(set(self.at)):
+            raise ValueError("at must ascend and be as long as seconds")
+        return self
 
 
 class KernelParameters(Strict):
@@ -119,6 +138,17 @@ class KernelParameters(Strict):
     """By format, what differs."""
     attention: AttentionParameters | None = None
     """Fused attention; without it, two products and a pass over keys and values."""
+    curves: dict[str, Curve] = Field(default_factory=dict)
+    """A calibrated machine's own measurements, by operation and format; they stand before the parameters."""
+
+
+class CorePart(Strict):
+    """This project's core on an FPGA: its cycles come from the cycle model, at a stated clock."""
+
+    preset: str
+    """Preset of ``CoreConfig`` that fits the part."""
+    clock_hz: Datum
+    """Clock that turns cycles into seconds."""
 
 
 class RegimeError(Strict):
@@ -174,7 +204,11 @@ class Device(Strict):
     price_usd: Datum | None = None
     """Of a board, bought."""
     kernel: KernelParameters | None = None
-    """Fitted on measurements of this device; without it, from its class and its peak rates."""
+    """Fitted on measurements of this device; without it, from ``same_die``, or its class and its peak rates."""
+    same_die: str = ""
+    """Packaged device with the same units at the same power, whose kernel parameters hold here too."""
+    core: CorePart | None = None
+    """This project's core on the part, instead of kernel parameters; FPGAs only."""
     errors: tuple[RegimeError, ...] = ()
     """Scored on measurements of this device; without it, its class's, which are wider."""
 
@@ -182,8 +216,10 @@ class Device(Strict):
     def _complete(self) -> Self:
         if "main" not in self.memories:
             raise ValueError(f"memories must hold 'main', not only {', '.join(self.memories) or 'nothing'}")
-        if self.kind != "fpga" and not self.peak_ops_per_s:
+        if not self.peak_ops_per_s:
             raise ValueError("peak_ops_per_s must hold at least one format")
+        if self.core is not None and self.kind != "fpga":
+            raise ValueError(f"core is for kind 'fpga' alone, not {self.kind!r}")
         for path, source in named_sources(self):
             if source not in self.sources:
                 known = ", ".join(self.sources)
@@ -259,3 +295,5 @@ def named_sources(device: Device) -> Iterator[tuple[str, str]]:
         yield path, datum.source
     for index, error in enumerate(device.errors):
         yield f"errors.{index}", error.source
+    for name, curve in (device.kernel.curves if device.kernel else {}).items():
+        yield f"kernel.curves.{name}", curve.source

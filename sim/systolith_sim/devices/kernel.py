@@ -12,8 +12,11 @@ from systolith_model.graph import Graph, MatmulShape, Operation, Tensor, flops, 
 from systolith_sim.devices import attention as fused
 from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
 from systolith_sim.devices.classes import class_of
+from systolith_sim.devices.core import core_terms
+from systolith_sim.devices.curves import curve_terms
 from systolith_sim.devices.device import Device, KernelParameters, Operator, Regime, RegimeError
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
+from systolith_sim.devices.library import find_device
 from systolith_sim.devices.systolic import systolic_gemm
 
 Launch = Literal["graph", "eager"]
@@ -73,7 +76,9 @@ def computed_in(device: Device, wanted: Format) -> Format:
 
 
 def parameters_of(device: Device) -> KernelParameters:
-    """Fitted parameters of a device, or its class's."""
+    """Fitted parameters of a device or of one with the same die, else its class's."""
+    if device.kernel is None and device.same_die:
+        return parameters_of(find_device(device.same_die))
     return device.kernel if device.kernel is not None else class_of(device.kind).parameters(device)
 
 
@@ -218,6 +223,13 @@ def _numbers(device: Device, graph: Graph, operation: Operation) -> Format:
 def _terms(
     device: Device, graph: Graph, operation: Operation, numbers: Format, reuse: float
 ) -> tuple[Operator, Terms]:
+    if device.core is not None:
+        return _operator(operation), core_terms(device, graph, operation)
+    parameters = parameters_of(device)
+    if parameters.curves:
+        measured = curve_terms(device, parameters, graph, operation, numbers, reuse)
+        if measured is not None:
+            return measured
     machine = machine_of(device, numbers)
     if operation.kind == "matmul":
         return "matmul", _matmul(device, machine, graph, operation, reuse)
@@ -232,6 +244,11 @@ def _terms(
     return "streaming", Terms(total, start, compute, memory)
 
 
+def _operator(operation: Operation) -> Operator:
+    kinds: dict[str, Operator] = {"matmul": "matmul", "attention": "attention"}
+    return kinds.get(operation.kind, "streaming")
+
+
 def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
     shape: MatmulShape = matmul_shape(graph, operation)
     a, w = graph.inputs_of(operation)[:2]
@@ -242,7 +259,7 @@ def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation
         "output_bytes": BITS[out.format] / 8,
         "reuse_bytes": (reuse if w.constant else w.bytes) + a.bytes + out.bytes,
     }  # fmt: skip
-    if device.kind == "cpu":
+    if device.kind in ("cpu", "fpga"):
         return blas_gemm(machine, levels_of(device), **sizes)
     if device.kind == "tpu":
         rows, cols = device.units.array_rows, device.units.array_cols

@@ -2,8 +2,10 @@
 
 import os
 import tomllib
+from difflib import SequenceMatcher
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +13,9 @@ from pydantic import ValidationError
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import tuples
 from systolith_sim.devices.toml import device_toml
+
+LIKE = 0.8
+"""Least likeness of a name that is offered for one that is unknown: common letters, and a tenth a common first one."""
 
 
 class DeviceError(ValueError):
@@ -26,6 +31,21 @@ def user_folder() -> Path:
         return Path(chosen)
     cache_home = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache_home) if cache_home else Path.home() / ".cache") / "systolith" / "devices"
+
+
+def use_folder(folder: Path | None) -> None:
+    """Take a user's own device files from ``folder``, in this process and those it starts.
+
+    Raises
+    ------
+    DeviceError
+        If it is not a folder.
+    """
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise DeviceError(f"devices-dir must be a folder that exists, not {folder}")
+    os.environ["SYSTOLITH_DEVICES"] = str(folder)
 
 
 def load_device(path: Path) -> Device:
@@ -62,7 +82,7 @@ def write_device(device: Device, path: Path) -> None:
 
 def device_names() -> list[str]:
     """Ids of the packaged devices and of those in the user's folder, sorted."""
-    return sorted({*(path.stem for path in user_folder().glob("*.toml")), *_packaged()})
+    return sorted({*(path.stem for path in user_folder().glob("*.toml")), *_packaged_names()})
 
 
 def find_device(name: str) -> Device:
@@ -71,33 +91,66 @@ def find_device(name: str) -> Device:
     Raises
     ------
     DeviceError
-        If there is none: the sentence lists the names there are.
+        If there is none: the sentence names the ones that are spelled like it.
     """
     if name.endswith(".toml") or "/" in name:
         return load_device(Path(name))
-    own = user_folder() / f"{name}.toml"
-    if own.is_file():
-        return load_device(own)
-    packaged = _packaged()
-    if name in packaged:
-        return packaged[name]
-    for device in packaged.values():
-        if name in device.aliases:
-            return device
+    wanted = name.lower()
+    own = sorted(user_folder().glob("*.toml"))
+    for path in own:
+        if path.stem.lower() == wanted:
+            return load_device(path)
+    if (device := _packaged(wanted)) is not None:
+        return device
+    for path in own:
+        if wanted in (alias.lower() for alias in load_device(path).aliases):
+            return load_device(path)
+    raise DeviceError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    known = device_names()
+    given, every = name.lower(), [*known, *_aliases()]
+
+    def likeness(other: str) -> float:
+        common = next((place for place, pair in enumerate(zip(given, other, strict=False)) if len(set(pair)) > 1),
+                      min(len(given), len(other)))  # fmt: skip
+        return SequenceMatcher(None, given, other).ratio() + common / 10
+
+    matches = sorted((other for other in every if likeness(other) > LIKE), key=likeness, reverse=True)
+    close = list(dict.fromkeys(_aliases().get(match, match) for match in matches))
+    near = f"spelled like it: {', '.join(close[:4])}; " if close else ""
     hint = "; `systolith calibrate` makes local-cpu" if name.startswith("local") else ""
-    raise DeviceError(
-        f"device {name!r} is unknown: allowed are {', '.join(device_names())}, or a .toml file{hint}"
-    )
+    listed = f"`systolith devices` lists all {len(known)}, and a .toml file of your own will do"
+    return f"device {name!r} is unknown: {near}{listed}{hint}"
+
+
+def _folder() -> Traversable:
+    return resources.files("systolith_sim.devices") / "data"
 
 
 @cache
-def _packaged() -> dict[str, Device]:
-    folder = resources.files("systolith_sim.devices") / "data"
-    files = sorted(
-        (item for item in folder.iterdir() if item.name.endswith(".toml")), key=lambda item: item.name
-    )
-    devices = (parse_device(item.read_text("utf-8"), item.name) for item in files)
-    return {device.id: device for device in devices}
+def _packaged_names() -> tuple[str, ...]:
+    return tuple(sorted(item.name[:-5] for item in _folder().iterdir() if item.name.endswith(".toml")))
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    """Alias -> id of the packaged devices."""
+    files = {name: tomllib.loads(_text(name)) for name in _packaged_names()}
+    return {alias: name for name, fields in files.items() for alias in fields.get("aliases", ())}
+
+
+def _text(name: str) -> str:
+    return (_folder() / f"{name}.toml").read_text("utf-8")
+
+
+@cache
+def _packaged(name: str) -> Device | None:
+    """By id or alias; only the file that is asked for is checked, which takes a few milliseconds."""
+    if name in _packaged_names():
+        return parse_device(_text(name), f"{name}.toml")
+    return _packaged(_aliases()[name]) if name in _aliases() else None
 
 
 def _sentence(error: ValidationError) -> str:

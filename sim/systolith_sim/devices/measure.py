@@ -1,6 +1,8 @@
-"""Measurements of the machine this runs on: products per format, memory levels, a small operation.
+"""Measurements of the machine this runs on: one clock for all, repeats, and what the operating system tells.
 
-A time is the least of its repeats, since other work on the machine only adds; the spread says how much.
+On a CPU the clock counts the CPU time of the thread that spent most of it: other work on the machine, which takes
+the processor away, is not counted, and what it does to caches is cut off by taking a low quantile of the repeats.
+On a GPU it is the time between two synchronizations.
 """
 
 import os
@@ -9,55 +11,81 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from systolith_model.graph import Format
-
-if TYPE_CHECKING:
-    import torch
-
-HIGH = 0.75
-"""Quantile of the repeats that ends the spread."""
-ROUNDS = 3
-FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8")
+LOW, HIGH = 0.25, 0.75
+"""Quantiles of the repeats: what is reported, and what ends the spread."""
+BATCH_S = 3e-4
+"""Calls are timed together until they take this long, so that reading the clock does not count."""
+Action = Callable[[], object]
+Clock = Callable[[Action, int], float]
+"""Seconds of one of so many calls."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one operation: the least, and a high quantile of the same repeats."""
+    """Seconds of one operation: a low quantile and a high one of the same repeats."""
 
     seconds: float
     high_s: float
 
 
-@dataclass(frozen=True)
-class Product:
-    """One measured product (m, k) by (k, n)."""
+def cpu_clock(threads: int) -> Clock:
+    """CPU seconds of the busiest of ``threads`` threads; workers are taken as equally busy."""
 
-    format: Format
-    m: int
-    k: int
-    n: int
-    timing: Timing
+    def clock(action: Action, calls: int) -> float:
+        process, main = time.process_time(), time.thread_time()
+        for _ in range(calls):
+            action()
+        own, every = time.thread_time() - main, time.process_time() - process
+        return max(own, (every - own) / max(1, threads - 1)) / calls
 
-    @property
-    def flops(self) -> int:
-        """Operations, two a multiply-accumulate."""
-        return 2 * self.m * self.k * self.n
+    return clock
 
 
-def repeat(action: Callable[[], object], budget_s: float, *, least: int = 2) -> Timing:
+def wall_clock(action: Action, calls: int) -> float:
+    """Elapsed seconds: what counts on a machine that does nothing else."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        action()
+    return (time.perf_counter() - start) / calls
+
+
+def gpu_clock(synchronize: Action) -> Clock:
+    """Seconds between two synchronizations."""
+
+    def clock(action: Action, calls: int) -> float:
+        synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            action()
+        synchronize()
+        return (time.perf_counter() - start) / calls
+
+    return clock
+
+
+def repeat(action: Action, clock: Clock, budget_s: float, *, least: int = 3) -> Timing:
     """Time an action again and again for ``budget_s``, at least ``least`` times, after a warm-up call."""
     action()
+    calls = max(1, int(BATCH_S / max(clock(action, 1), 1e-7)))
     times: list[float] = []
     end = time.perf_counter() + budget_s
     while len(times) < least or (time.perf_counter() < end and len(times) < 2000):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return Timing(min(times), float(np.quantile(times, HIGH)))
+        times.append(clock(action, calls))
+    return Timing(float(np.quantile(times, LOW)), float(np.quantile(times, HIGH)))
+
+
+def in_turn(actions: Sequence[Action]) -> Action:
+    """An action that does the next of several each time: what one leaves in a cache is gone when it comes again."""
+    state = [0]
+
+    def act() -> object:
+        state[0] = (state[0] + 1) % len(actions)
+        return actions[state[0]]()
+
+    return act
 
 
 @contextmanager
@@ -71,80 +99,6 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def product_action(numbers: Format, m: int, k: int, n: int) -> Callable[[], object] | None:
-    """A product of constant weights stored (n, k), as in ``torch.nn.Linear``; None where torch has none."""
-    import torch
-
-    if numbers == "int8":
-        a, w = _integers(m, k), _integers(n, k)
-        int_mm = getattr(torch, "_int_mm", None)
-        if int_mm is None or m <= 16:
-            return None
-        action: Callable[[], object] = lambda: int_mm(a, w.t())  # noqa: E731
-    else:
-        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[numbers]
-        x, weight = torch.randn(m, k).to(kind), torch.randn(n, k).to(kind)
-        action = lambda: torch.nn.functional.linear(x, weight)  # noqa: E731
-    try:
-        action()
-    except RuntimeError:
-        return None  # this build of torch has no such kernel
-    return action
-
-
-def _integers(*shape: int) -> "torch.Tensor":
-    import torch
-
-    return torch.randint(-127, 128, shape, dtype=torch.int8)
-
-
-def products(
-    sizes: Sequence[tuple[Format, int, int, int]], budget_s: float, step: Callable[[], None]
-) -> list[Product]:
-    """Measure products in rounds, so that other work in one stretch of time does not spoil a shape.
-
-    ``step`` is called once a product, measured or not, in the last round.
-    """
-    actions = [(size, product_action(*size)) for size in sizes]
-    timings: dict[tuple[Format, int, int, int], Timing] = {}
-    for last in (False,) * (ROUNDS - 1) + (True,):
-        for size, action in actions:
-            if action is not None:
-                timing = repeat(action, budget_s / ROUNDS)
-                before = timings.get(size, timing)
-                timings[size] = Timing(min(before.seconds, timing.seconds), max(before.high_s, timing.high_s))
-            if last:
-                step()
-    return [Product(*size, timing) for size, timing in timings.items()]
-
-
-def read_bandwidth(size_bytes: int, budget_s: float) -> tuple[float, Timing]:
-    """Bytes per second of summing a warm fp32 array of ``size_bytes``, and the timing behind it."""
-    import torch
-
-    array = torch.ones(max(1, size_bytes // 4))
-    timing = repeat(array.sum, budget_s)
-    return array.numel() * 4 / timing.seconds, timing
-
-
-def copy_bandwidth(size_bytes: int, budget_s: float) -> tuple[float, Timing]:
-    """Bytes read plus bytes written per second of copying an array of ``size_bytes``."""
-    import torch
-
-    source = torch.ones(max(1, size_bytes // 4))
-    target = torch.empty_like(source)
-    timing = repeat(lambda: target.copy_(source), budget_s)
-    return 2 * source.numel() * 4 / timing.seconds, timing
-
-
-def small_operation_s(budget_s: float) -> Timing:
-    """Seconds of adding two numbers: what a framework's launch costs."""
-    import torch
-
-    one = torch.ones(1)
-    return repeat(lambda: one + one, budget_s)
 
 
 def cache_bytes(level: int) -> int | None:
@@ -167,6 +121,11 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def load_average() -> float:
+    """Runnable processes of the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def processor_name() -> str:
     """Model name of the processor, as Linux or Python states it."""
     import platform
@@ -177,3 +136,12 @@ def processor_name() -> str:
         return platform.processor() or "unknown processor"
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown processor"
+
+
+def versions() -> str:
+    """What the measurements depend on besides the machine."""
+    import platform
+
+    import torch
+
+    return f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}"

@@ -1,0 +1,1 @@
+"""The command's groups, one file each; ``cli`` puts them together."""

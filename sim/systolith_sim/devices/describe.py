@@ -1,0 +1,235 @@
+"""From measurements to a device: curves, memories, power, and the error on sizes that the curves do not hold."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from systolith_model.formats import Format
+from systolith_sim.devices import measure, power, workloads
+from systolith_sim.devices.device import (
+    Curve,
+    Device,
+    FormatParameters,
+    KernelParameters,
+    Memory,
+    Operator,
+    Power,
+    Regime,
+    RegimeError,
+    Units,
+)
+from systolith_sim.devices.figures import Datum
+from systolith_sim.devices.kernel import kernel_time, weight_bytes
+from systolith_sim.devices.measure import Timing
+
+if TYPE_CHECKING:
+    from systolith_sim.devices.calibrate import Measured
+
+LOCAL = "local-cpu"
+HERE, RAPL = "here", "rapl"
+
+
+def describe(found: "Measured", name: str) -> Device:
+    """The device file of a measured processor; its errors are the deviation of its own curves (``held_out``)."""
+    known: tuple[Format, ...] = tuple(
+        numbers for numbers in ("fp32", "bf16", "int8") if found.timings.get(f"launch.{numbers}")
+    )
+    first, many = known[0], found.threads > 1
+    has_power = found.idle_w is not None
+    bare = Device(
+        id=name,
+        name=f"This machine: {measure.processor_name()}, {found.threads} thread{'s' if many else ''}",
+        kind="cpu",
+        note=_note(found),
+        sources={
+            HERE: "measured on this machine, low quantile of repeats, CPU time of the busiest thread, "
+            + measure.versions(),
+            **({RAPL: "RAPL counters of the processor packages, read while measuring"} if has_power else {}),
+        },
+        units=Units(name="thread", count=found.threads, source=HERE, confidence="measured"),
+        peak_ops_per_s={numbers: _datum(peak(found, numbers)) for numbers in known},
+        memories=_memories(found),
+        eager_launch_s=_timing(found.small) if found.small else None,
+        power=_power(found) if has_power else Power(),
+        op_energy_j=_op_energy(found),
+        kernel=KernelParameters(
+            launch_s=_timing(_launch(found, first)),
+            compute_efficiency=_datum(1.0),
+            memory_efficiency=_datum(1.0),
+            feed_bytes_per_s=_datum(found.copy_bytes_per_s / found.threads),
+            k_step_s=_datum(0.0),
+            formats={numbers: FormatParameters(launch_s=_timing(_launch(found, numbers))) for numbers in known},
+            curves=curves(found),
+        ),
+        errors=held_out(found),
+    )
+    return _with_factors(bare, found)
+
+
+def curves(found: "Measured") -> dict[str, Curve]:
+    """Every curve; of a product, seconds a weight beyond its start."""
+    kept: dict[str, Curve] = {}
+    for name, timings in found.timings.items():
+        if name.startswith("launch.") or not timings:
+            continue
+        at = tuple(float(size) for size in sorted(timings))
+        seconds = [timings[size].seconds for size in at]
+        if name in found.weights:
+            start = _launch(found, _numbers(name)).seconds
+            # A start that took longer than the whole was disturbed; a tenth of the whole is left at least.
+            seconds = [max(whole - start, whole / 10) / found.weights[name] for whole in seconds]
+        kept[name] = Curve(at=at, seconds=tuple(_rounded(one) for one in seconds), source=HERE)
+    return kept
+
+
+def sequence_factor(device: Device, numbers: Format, seconds: float) -> float:
+    """Factor on all starts with which the small layer takes ``seconds``; at least 1.
+
+    ``device`` holds the curves without a factor: the layer's cost is linear in it.
+    """
+    shape, context = workloads.SMALL, workloads.SMALL_CONTEXT
+    graph = workloads.layer_graph(shape, tokens=1, context=context, numbers=numbers)
+    reuse = float(workloads.SMALL_COPIES * weight_bytes(graph))
+    times = [kernel_time(device, graph, operation, reuse_bytes=reuse) for operation in graph]
+    starts = sum(time.launch_seconds for time in times)
+    return max(1.0, 1 + (seconds - sum(time.seconds for time in times)) / starts)
+
+
+def _with_factors(device: Device, found: "Measured") -> Device:
+    assert device.kernel is not None  # described just now
+    formats = dict(device.kernel.formats)
+    for numbers, timing in found.small_layer.items():
+        factor = _datum(sequence_factor(device, numbers, timing.seconds))
+        formats[numbers] = formats[numbers].model_copy(update={"sequence_factor": factor})
+    return device.model_copy(update={"kernel": device.kernel.model_copy(update={"formats": formats})})
+
+
+def _floor(found: "Measured", name: str) -> float:
+    return min(found.timings[name].items())[1].seconds
+
+
+def peak(found: "Measured", numbers: Format) -> float:
+    """Operations per second of the fastest product."""
+    rates = [
+        2 * rows * found.weights[name] / timing.seconds
+        for name, timings in found.timings.items()
+        if name.startswith(f"product.{numbers}.")
+        for rows, timing in timings.items()
+    ]
+    return max(rates)
+
+
+def held_out(found: "Measured") -> tuple[RegimeError, ...]:
+    """Measured over predicted at every inner size of a curve, predicted from its neighbours alone.
+
+    The curves that are written are denser than those scored, so the interval is on the wide side; rows are few,
+    so the extremes are the interval.
+    """
+    ratios: dict[tuple[Operator, Regime], list[float]] = {}
+    for name, timings in found.timings.items():
+        at = sorted(timings)
+        for before, here, after in zip(at, at[1:], at[2:], strict=False):
+            share = np.log(here / before) / np.log(after / before)
+            low, high = (np.log(timings[size].seconds) for size in (before, after))
+            ratio = timings[here].seconds / float(np.exp(low + share * (high - low)))
+            ratios.setdefault(_regime(found, name, here), []).append(ratio)
+    return tuple(
+        RegimeError(
+            operator=operator, regime=regime, rows=len(found_ratios), source=HERE,
+            low=_rounded(min(1.0, float(np.quantile(found_ratios, 0.05)))),
+            high=_rounded(max(1.0, float(np.quantile(found_ratios, 0.95)))),
+            mape=_rounded(float(np.mean([abs(1 / ratio - 1) for ratio in found_ratios]))),
+        )
+        for (operator, regime), found_ratios in ratios.items()
+    )  # fmt: skip
+
+
+def _regime(found: "Measured", name: str, size: float) -> tuple[Operator, Regime]:
+    timings = found.timings[name]
+    start = _floor(found, name)
+    operator: Operator = "streaming"
+    if name.startswith("attention"):
+        operator = "attention"
+    elif name in found.weights:
+        operator, start = "matmul", _launch(found, _numbers(name)).seconds
+    if start > timings[size].seconds / 2:
+        return operator, "launch"
+    if operator == "matmul":
+        compute = 2 * size * found.weights[name] / peak(found, _numbers(name))
+        return operator, "compute" if compute > timings[size].seconds / 2 else "memory"
+    return operator, "memory" if operator == "streaming" or name.endswith("decode") else "compute"
+
+
+def _numbers(name: str) -> Format:
+    known: dict[str, Format] = {"fp32": "fp32", "bf16": "bf16", "int8": "int8"}
+    return known[name.split(".")[1]]
+
+
+def _launch(found: "Measured", numbers: Format) -> Timing:
+    return next(iter(found.timings[f"launch.{numbers}"].values()))
+
+
+def _note(found: "Measured") -> str:
+    spreads = [timing.high_s / timing.seconds for timings in found.timings.values() for timing in timings.values()]
+    energy = "" if found.idle_w is not None else " Power cannot be read here, so no energy is stated."
+    return (
+        f"Repeats spread by a factor {np.median(spreads):.2f} (median), load average {found.load:.1f}; "
+        f"copy {found.copy_bytes_per_s / 1e9:.1f} GB/s read plus written.{energy}"
+    )
+
+
+def _memories(found: "Measured") -> dict[str, Memory]:
+    memories: dict[str, Memory] = {}
+    for name, (rate, timing) in found.bandwidth.items():
+        low, best = _rounded(rate * timing.seconds / timing.high_s), _rounded(rate)
+        size = measure.memory_bytes() if name == "main" else found.caches[name]
+        memories[name] = Memory(
+            name="main memory" if name == "main" else f"{name.upper()} cache",
+            size_bytes=_datum(float(size * (found.threads if name == "l2" else 1))),
+            bandwidth_bytes_per_s=Datum(value=best, low=low, high=best, source=HERE, confidence="measured"),
+            energy_j_per_byte=_energy_per_byte(found) if name == "main" else None,
+        )
+    return memories
+
+
+def _power(found: "Measured") -> Power:
+    assert found.idle_w is not None  # the caller looked
+    limit = power.power_limit_w()
+    fields = {"idle_w": _rapl(found.idle_w)} | ({"tdp_w": _rapl(limit)} if limit else {})
+    return Power(**fields)
+
+
+def _op_energy(found: "Measured") -> dict[str, Datum]:
+    if found.idle_w is None:
+        return {}
+    return {
+        numbers: _rapl((watts - found.idle_w) / rate)
+        for numbers, (watts, rate) in found.compute_w.items()
+        if watts > found.idle_w
+    }
+
+
+def _energy_per_byte(found: "Measured") -> Datum | None:
+    if found.idle_w is None or found.stream_w is None or found.stream_w[0] <= found.idle_w:
+        return None
+    return _rapl((found.stream_w[0] - found.idle_w) / found.stream_w[1])
+
+
+def _rapl(value: float) -> Datum:
+    """Other work on the machine counts too, hence half below and above."""
+    value = _rounded(value)
+    return Datum(value=value, low=value / 1.5, high=value * 1.5, source=RAPL, confidence="measured")
+
+
+def _datum(value: float) -> Datum:
+    return Datum(value=_rounded(value), source=HERE, confidence="measured")
+
+
+def _timing(timing: Timing) -> Datum:
+    low, high = _rounded(timing.seconds), _rounded(max(timing.seconds, timing.high_s))
+    return Datum(value=low, low=low, high=high, source=HERE, confidence="measured")
+
+
+def _rounded(value: float) -> float:
+    return value if value == int(value) else float(f"{value:.4g}")
+
