@@ -1,7 +1,7 @@
 """CoreConfig: the one description of a core; presets; derived sizes in another type."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -25,10 +25,11 @@ def _power_of_two(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a power of two, not {value}")
 
 
-class CoreConfig(BaseModel):
+class CoreConfig(BaseModel, frozen=True):
     """One accelerator core; gateware, compiler, cycle model and area model all read this and nothing else."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    # frozen stands in the class line: type checkers see only there that a core can be hashed.
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     rows: Annotated[int, Field(ge=1, le=64)]
     """Processing elements along K."""
@@ -196,6 +197,8 @@ def core_from_toml(text: str) -> CoreConfig:
         return CoreConfig.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("not a core: nested too deeply, keys must be flat") from None
     except ValidationError as error:
         raise ValueError(sentence(error)) from None
 
@@ -210,19 +213,26 @@ def load_core(name: str) -> CoreConfig:
     """
     if name in PRESETS:
         return PRESETS[name]
-    path = Path(name)
-    if not path.is_file():
-        raise ValueError(f"core must be one of {', '.join(PRESETS)} or a TOML file, not {name!r}")
+    path, allowed = Path(name), f"one of {', '.join(PRESETS)} or a TOML file"
     try:
-        return core_from_toml(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise ValueError(f"core must be {allowed}, not {name!r}")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not TOML: not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"core must be {allowed} that can be read, not {name!r}: {error.strerror}") from None
+    try:
+        return core_from_toml(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def sentence(error: ValidationError) -> str:
-    """The first fault of a validation as one sentence: field, what is allowed, what was given."""
+def sentence(error: ValidationError, fields: Iterable[str] = CoreConfig.model_fields) -> str:
+    """The first fault of a validation as one sentence: field, what is allowed, what was given.
+
+    The sentence on an unknown field names ``fields`` as those allowed, if there are any.
+    """
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     field = ".".join(str(part) for part in first["loc"])
@@ -231,5 +241,6 @@ def sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{field}: {message}"
     if first["type"] == "extra_forbidden":
-        return f"{field}: no such field; allowed are {', '.join(CoreConfig.model_fields)}"
+        allowed = ", ".join(fields)
+        return f"{field}: no such field" + (f"; allowed are {allowed}" if allowed else "")
     return f"{field}: {message}, not {first['input']!r}"

@@ -16,7 +16,7 @@ from systolith_hw.control.port import ControlPort
 from systolith_hw.control.semaphores import Semaphores
 from systolith_hw.isa import QUEUES, Memory, Opcode
 from systolith_hw.memory.accumulator import Accumulator
-from systolith_hw.memory.axi import Axi4, AxiLite
+from systolith_hw.memory.axi import Axi4, Axi4Port, AxiLite, AxiLitePort
 from systolith_hw.memory.data import DataScratchpad
 from systolith_hw.memory.load import LoadUnit
 from systolith_hw.memory.port import MemoryPort
@@ -36,6 +36,10 @@ class Core(wiring.Component):
     s_axil : In(AxiLite), control; ``systolith_hw.registers``.
     interrupt : Out(1), done or faulted, while enabled.
     """
+
+    m_axi: Axi4Port
+    s_axil: AxiLitePort
+    interrupt: Signal
 
     def __init__(self, core: CoreConfig) -> None:
         self.core = core
@@ -74,6 +78,23 @@ class Engine(wiring.Component):
     quiet : Out(1), no burst is outstanding and no transfer waits.
     cycles, first_row, last_row, counts : Out, counters.
     """
+
+    m_axi: Axi4Port
+    start: Signal
+    program_address: Signal
+    program_count: Signal
+    watchdog: Signal
+    quiet: Signal
+    running: Signal
+    done: Signal
+    faulted: Signal
+    code: Signal
+    queue: Signal
+    index: Signal
+    cycles: Signal
+    first_row: Signal
+    last_row: Signal
+    counts: data.View
 
     def __init__(self, core: CoreConfig) -> None:
         self.core = core

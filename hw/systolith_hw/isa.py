@@ -55,7 +55,7 @@ class Field:
         return (1 << (self.width - self.signed)) - 1
 
 
-HEADER: Mapping[str, Field] = MappingProxyType({
+HEADER: MappingProxyType[str, Field] = MappingProxyType({
     "opcode": Field(0, 4),
     "post": Field(4, SEMAPHORES_PER_QUEUE),
     "wait": Field(8, 4 * SEMAPHORES_PER_QUEUE),
@@ -64,7 +64,7 @@ HEADER: Mapping[str, Field] = MappingProxyType({
 })
 """Fields of every instruction; bits 44 to 47 are flags of the operation, the rest begins at bit 48."""
 
-_TRANSFER: Mapping[str, Field] = MappingProxyType({
+_TRANSFER: MappingProxyType[str, Field] = MappingProxyType({
     "memory": Field(44, 2),
     "dram_address": Field(48, 32),
     "dram_stride": Field(80, 32),
@@ -74,7 +74,7 @@ _TRANSFER: Mapping[str, Field] = MappingProxyType({
     "row_bytes": Field(176, 24, least=1),
 })
 
-FIELDS: Mapping[Opcode, Mapping[str, Field]] = MappingProxyType({
+FIELDS: Mapping[Opcode, MappingProxyType[str, Field]] = MappingProxyType({
     Opcode.LOAD: _TRANSFER,
     Opcode.MATMUL: MappingProxyType({
         "accumulate": Field(44, 1),

@@ -10,7 +10,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True,
+                              allow_inf_nan=False)
 
 
 class LatentAttention(_Frozen):

@@ -1,6 +1,7 @@
 """The main job: the linear operations of a language model on RTL, checked, timed, and compared with other machines."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -114,16 +115,16 @@ def _prepare(job: Job) -> tuple[Sequence["LayerRun"], str, dict[str, Figure]]:
     from systolith_model.checkpoint import load
     from systolith_model.quality import quality
     from systolith_model.quantize.decoder import quantize_checkpoint
-    from systolith_model.quantize.layers import layer_runs
+    from systolith_model.quantize.layers import chosen_layers, layer_runs
 
     folder = job.checkpoint or zoo.checkpoint_folder()
     checkpoint = load(folder)
-    quantized = quantize_checkpoint(checkpoint, zoo.calibration_text())
+    layers = chosen_layers(checkpoint.config, None if job.layers is None else range(*job.layers))
     held_out = checkpoint.encode(zoo.held_out_text())
     if not 1 <= job.tokens <= min(len(held_out), checkpoint.config.max_positions):
         raise ValueError(f"tokens must be in 1..{min(len(held_out), checkpoint.config.max_positions)}, "
                          f"not {job.tokens}")
-    layers = None if job.layers is None else range(*job.layers)
+    quantized = quantize_checkpoint(checkpoint, zoo.calibration_text())
     runs = layer_runs(quantized, held_out[:job.tokens], layers=layers)
     figures = {}
     for name, model in (("perplexity, float", checkpoint.model),
@@ -131,7 +132,7 @@ def _prepare(job: Job) -> tuple[Sequence["LayerRun"], str, dict[str, Figure]]:
         found = quality(model, held_out, context=checkpoint.config.max_positions)
         figures[name] = Figure(value=found.perplexity, unit="", how="measured",
                                source=f"{len(held_out)} tokens of held-out text that the package carries")
-    return runs, folder.name, figures
+    return runs, folder.resolve().name, figures
 
 
 def _run_layer(job: Job, build: Build, layer: "LayerRun", ran: _Ran) -> None:
@@ -185,12 +186,19 @@ def _devices(job: Job, ran: _Ran, clock: Figure) -> tuple[DeviceResult, ...]:
 
 def _local_cpu() -> Device:
     """This machine, from an earlier calibration or a quick one now."""
-    from systolith_sim.devices.calibrate import calibrate, save
+    import torch
+
+    from systolith_sim.devices.calibrate import LOCAL, calibrate, save
     from systolith_sim.devices.library import device_names
 
-    if "local-cpu" not in device_names():
-        save(calibrate(seconds=5.0))
-    return find_device("local-cpu")
+    # One thread is another machine, and calibration gives it another name.
+    known = LOCAL if torch.get_num_threads() > 1 else f"{LOCAL}-1t"
+    if known in device_names():
+        return find_device(known)
+    device = calibrate(seconds=5.0)
+    with suppress(OSError):  # where nothing can be kept, it is measured again the next time
+        save(device)
+    return device
 
 
 def _graph(layers: Sequence[LayerResult]) -> Graph:

@@ -8,7 +8,7 @@ from collections import deque
 
 import cocotb
 import torch
-from clocking import stall_channels, start_clock_and_reset
+from clocking import hush, stall_channels, start_clock_and_reset
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiRam
 from dma_top import CORE
@@ -56,7 +56,8 @@ async def issue(dut, name, ops, checks):
     layout, face = instruction_layout(CORE, opcode), f"{name}__"
     port = {signal: getattr(dut, face + signal) for signal in ("instruction", "start", "free", "room")}
     for index, op in enumerate(ops):
-        fields = {field: index if field == "index" else int(getattr(op, field)) for field in layout.members}
+        fields: dict[int | str, int] = {
+            field: index if field == "index" else int(getattr(op, field)) for field in layout.members}
         port["instruction"].value = layout.const(fields).as_bits()
         port["start"].value = 1
         await RisingEdge(dut.clk)
@@ -113,8 +114,7 @@ async def copies_match_torch(dut, stall):
     rng = random.Random(f"dma{stall}")
     random.seed(stall)
     ram = AxiRam(AxiBus.from_prefix(dut, "m_axi_"), dut.clk, dut.rst, size=DRAM_BYTES)
-    ram.write_if.log.setLevel("WARNING")
-    ram.read_if.log.setLevel("WARNING")
+    hush(ram, "WARNING")
     stall_channels(ram, str(stall), stall)
     dram = torch.randint(0, 256, (DRAM_BYTES,), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     ram.write(0, bytes(dram.tolist()))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cocotb
 from cocotb.triggers import ClockCycles
 from core_driver import CoreBench
-from core_programs import CORES, MEMORY_BYTES, SMALL, TABLE_SLOT, gemm_program, random_gemm
+from core_programs import CORES, MEMORY_BYTES, TABLE_SLOT, TABLE_SLOTS, gemm_program, random_gemm
 
 from systolith_hw.config import INSTRUCTION_BYTES
 from systolith_hw.isa import Load, Matmul, Memory, Store, Vector, semaphore
@@ -39,8 +39,7 @@ ILLEGAL = {
     "registers": with_bits(LOAD, (24, 20), 1),
     "no_rows": with_bits(LOAD, (160, 16), 0),
     "off_the_port": replace(LOAD, dram_address=1).encode(),
-    "beyond_the_table": replace(
-        LOAD, memory=Memory.TABLE, local_address=256 * SMALL["table_slots"]).encode(),
+    "beyond_the_table": replace(LOAD, memory=Memory.TABLE, local_address=256 * TABLE_SLOTS).encode(),
     "unnamed_bit": with_bits(STORE, (255, 1), 1),
     "store_of_weights": with_bits(STORE, (44, 2), int(Memory.WEIGHT)),
     "transposed": with_bits(MATMUL, (46, 1), 1),
@@ -165,7 +164,7 @@ async def deadlocks(dut, case):
 async def memory_that_does_not_answer(dut):
     """The watchdog also ends a run whose program never comes; the address waits until the memory takes it."""
     bench = await started(dut)
-    channel = bench.slave.read_if.ar_channel
+    channel = bench.slave.read_if.ar_channel  # pyright: ignore[reportOptionalMemberAccess]  # None only in __init__
     channel.clear_pause_generator()
     channel.pause = True
     await bench.fails([LOAD], fault=Fault.DEADLOCK, queue="fetch", index=0, watchdog_cycles=300)

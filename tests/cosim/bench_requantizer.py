@@ -43,11 +43,11 @@ async def results_match_torch(dut):
     number = cycle = 0
     while due or number < len(words):
         if number < len(words) and rng.random() < 0.9:
-            dut.i.value = words[number]
+            dut.en.value, dut.i.value = 1, words[number]
             due[cycle + LATENCY] = number
             number += 1
         else:
-            dut.i.value = rng.getrandbits(len(dut.i))
+            dut.en.value, dut.i.value = 0, rng.getrandbits(len(dut.i))
         await ReadOnly()
         if cycle in due:
             place = due.pop(cycle)

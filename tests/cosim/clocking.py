@@ -35,6 +35,12 @@ def stall_channels(interface: Any, seed: str, chance: float) -> None:
             getattr(half, f"{name}_channel").set_pause_generator(stalls(f"{seed}{name}", chance))
 
 
+def hush(interface: Any, level: str) -> None:
+    """Log nothing below ``level`` of a cocotbext-axi memory or master."""
+    for half in (interface.write_if, interface.read_if):
+        half.log.setLevel(level)
+
+
 def packed(values: Any, bits: int) -> int:
     """Integers side by side, the first lowest, as Amaranth lays out an array."""
     return sum((int(value) & ((1 << bits) - 1)) << bits * place for place, value in enumerate(values))

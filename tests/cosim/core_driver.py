@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clocking import stall_channels, start_clock_and_reset
+from clocking import hush, stall_channels, start_clock_and_reset
 from cocotb.task import bridge, resume
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiSlave
@@ -38,8 +38,8 @@ class CoreBench:
         self.dut, self.storage = dut, Storage(memory_bytes)
         self.slave = AxiSlave(AxiBus.from_prefix(dut, "m_axi_"), dut.clk, dut.rst, target=self.storage)
         self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil_"), dut.clk, dut.rst)
-        for half in (self.slave.write_if, self.slave.read_if, self.master.write_if, self.master.read_if):
-            half.log.setLevel("ERROR")
+        hush(self.slave, "ERROR")
+        hush(self.master, "ERROR")
         stall_channels(self.slave, f"memory{seed}", stall)
         stall_channels(self.master, f"host{seed}", stall)
 

@@ -1,6 +1,7 @@
 """Programs written by hand for the whole-core benches, with what torch says of their results."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from integers import requantize
@@ -10,11 +11,12 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import Instruction, Load, Matmul, Memory, Store, Vector, semaphore
 from systolith_hw.program import Program, Region, Segment, aligned_program_address, check
 
-SMALL = {"acc_rows": 16, "data_bytes": 2048, "weight_bytes": 2048, "parameter_bytes": 512, "table_slots": 2,
-         "queue_depth": 4, "fetch_instructions": 4, "dma_depth": 2}
+TABLE_SLOTS = 2
+small = partial(CoreConfig, acc_rows=16, data_bytes=2048, weight_bytes=2048, parameter_bytes=512,
+                table_slots=TABLE_SLOTS, queue_depth=4, fetch_instructions=4, dma_depth=2)
 CORES = {
-    "3x5": CoreConfig(rows=3, cols=5, port_bytes=4, weight_rows_per_cycle=2, **SMALL),
-    "4x4": CoreConfig(rows=4, cols=4, port_bytes=8, **SMALL),
+    "3x5": small(rows=3, cols=5, port_bytes=4, weight_rows_per_cycle=2),
+    "4x4": small(rows=4, cols=4, port_bytes=8),
 }
 MEMORY_BYTES = 1 << 15
 TABLE_SLOT = 1

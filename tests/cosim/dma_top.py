@@ -1,16 +1,16 @@
 """What the DMA bench runs on: memory port, load and store unit, data scratchpad, wired as in the core."""
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from systolith_hw.config import CoreConfig
-from systolith_hw.control.unit import UnitSignature
+from systolith_hw.control.unit import UnitFace, UnitSignature
 from systolith_hw.isa import Memory, Opcode
 from systolith_hw.memory import load as loads
 from systolith_hw.memory import port as ports
 from systolith_hw.memory import store as stores
-from systolith_hw.memory.axi import Axi4
+from systolith_hw.memory.axi import Axi4, Axi4Port
 from systolith_hw.memory.data import DataScratchpad
 
 CORE = CoreConfig(rows=3, cols=5, port_bytes=4, data_bytes=8192, dma_depth=4)
@@ -26,6 +26,13 @@ class DmaTop(wiring.Component):
     load_error, store_error : Out(1).
     quiet : Out(1).
     """
+
+    m_axi: Axi4Port
+    quiet: Signal
+    load: UnitFace
+    load_error: Signal
+    store: UnitFace
+    store_error: Signal
 
     def __init__(self) -> None:
         super().__init__({

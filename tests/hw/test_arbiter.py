@@ -13,7 +13,8 @@ def test_oldest_first(seed):
     dut, rng = PortArbiter(), random.Random(seed)
 
     async def bench(ctx):
-        since, owner, grants, left = [None] * 3, None, [0] * 3, 0
+        since: list[int | None] = [None] * 3
+        owner, grants, left = None, [0] * 3, 0
         for cycle in range(600):
             for n in range(3):
                 if since[n] is None and owner != n and rng.random() < 0.2:

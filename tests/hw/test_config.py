@@ -91,4 +91,4 @@ def test_wrong_names_and_files(tmp_path):
 
 def test_frozen():
     with pytest.raises(ValidationError):
-        PRESETS["base"].rows = 9
+        PRESETS["base"].rows = 9  # pyright: ignore[reportAttributeAccessIssue]  # what must fail

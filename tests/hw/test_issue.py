@@ -51,7 +51,7 @@ def test_starts_and_stalls(seed):
             unmet = first_unmet(head, up=up, room=room)
             started = bool(run and free and not unmet)
             assert ctx.get(dut.unit.start) == started
-            assert ctx.get(dut.lower) == (head.wait if started else 0)
+            assert ctx.get(dut.lower) == (head.wait if head and started else 0)
             assert ctx.get(dut.busy) == (not free or started)
             assert ctx.get(dut.stall) == (unmet if free else 0)
             assert ctx.get(dut.waiting) == (head is not None)

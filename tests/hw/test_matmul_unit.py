@@ -36,7 +36,7 @@ def expected_events(core, at, op, index):
     groups = -(-core.rows // wrpc)
     length = max(op.m, groups, ml + 2)
     through = (ml + 1) + (core.rows + core.cols + core.multiplier_latency - 1)
-    rows = core.acc_banks * core.acc_rows
+    rows, row = core.acc_banks * core.acc_rows, at
     for j in range(op.n_tiles):
         for t in range(op.k_tiles):
             begin = at + (j * op.k_tiles + t) * length

@@ -43,8 +43,9 @@ class Model:
     def __init__(self, dut, seed, core):
         self.dut, self.rng, self.core = dut, random.Random(seed), core
         self.clients = [Client(self.rng, 40, 1), Client(self.rng, 40, 4), Client(self.rng, 40, 4)]
-        self.owner, self.outstanding, self.reads, self.writes = None, 0, [], 0
-        self.beats_left, self.address_done = None, False
+        self.owner: int | None = None
+        self.outstanding, self.reads, self.writes = 0, [], 0
+        self.begun, self.beats_left, self.address_done = False, 0, False
         self.registered = (0, 0)
         self.granted = [0, 0, 0]
 
@@ -71,11 +72,11 @@ class Model:
 
     def drive_store(self, ctx):
         owns = self.owner == STORE
-        if owns and self.beats_left is None:
-            self.beats_left, self.address_done = self.clients[STORE].transfers[0][0][1], False
+        if owns and not self.begun:
+            self.begun, self.beats_left, self.address_done = True, self.clients[STORE].transfers[0][0][1], False
         ctx.set(self.dut.store_valid, owns and not self.address_done)
         ctx.set(self.dut.w_valid, owns and self.beats_left > 0)
-        ctx.set(self.dut.w_data, self.beats_left or 0)
+        ctx.set(self.dut.w_data, self.beats_left)
         ctx.set(self.dut.w_last, self.beats_left == 1)
         address = owns and (self.address_done or self.ready["awready"])
         data = owns and self.beats_left - (self.ready["wready"] and self.beats_left > 0) == 0
@@ -102,7 +103,7 @@ class Model:
         reads = self.owner in (FETCH, LOAD)
         assert ctx.get(bus.arvalid) == reads
         self.read = reads and self.ready["arready"]
-        if reads:
+        if self.owner in (FETCH, LOAD):
             address, beats = self.clients[self.owner].transfers[0][0]
             assert ctx.get(bus.araddr) == address * self.core.port_bytes
             assert (ctx.get(bus.arlen), ctx.get(bus.arid)) == (beats - 1, self.owner)
@@ -143,7 +144,7 @@ class Model:
             if not self.reads[0][1]:
                 self.reads.pop(0)
                 self.outstanding -= 1
-        if self.read:
+        if self.owner is not None and self.read:
             self.reads.append([self.owner, self.clients[self.owner].transfers[0][0][1]])
             ended = self.clients[self.owner].next_burst()
         self.address_done |= self.write
@@ -151,7 +152,7 @@ class Model:
             self.beats_left -= 1
         if self.store_done:
             self.writes += 1
-            self.beats_left = None
+            self.begun = False
             ended = self.clients[STORE].next_burst()
         if self.owner is None and any(self.waits):
             waiting = [n for n in range(3) if self.waits[n]]

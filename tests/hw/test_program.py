@@ -1,6 +1,8 @@
 """Programs: files, places, and what a core refuses."""
 
 import dataclasses
+import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -126,3 +128,51 @@ def test_illegal_instructions_are_refused(index, change, message):
 def test_program_address_is_aligned_to_a_fetch():
     with pytest.raises(IllegalProgram, match="program_address must be a multiple of 256, not 2080"):
         check(BASE, program(program_address=2080))
+
+
+def rewritten(path, **entries):
+    with np.load(path) as stored:
+        parts = {name: stored[name] for name in stored.files}
+    np.savez(path, **(parts | entries))
+
+
+def test_a_file_of_another_shape_is_refused(tmp_path):
+    path = tmp_path / "program.npz"
+    program().save(path)
+    with np.load(path) as stored:
+        header = json.loads(stored["header"].tobytes())
+    header["segments"][0]["size"] = 1
+    rewritten(path, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"segments\.0\.size: no such field$"):
+        Program.load(path)
+
+
+def test_damaged_files_are_refused_or_read(tmp_path):
+    """Bytes changed at random places, in the archive and inside its members with checksums to match."""
+    path, damaged = tmp_path / "program.npz", tmp_path / "damaged.npz"
+    program().save(path)
+    archive, rng = path.read_bytes(), np.random.default_rng(5)
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    refused = 0
+    for number in range(600):
+        if number % 2:
+            damaged.write_bytes(changed(archive, rng))
+        else:
+            name = sorted(members)[number % 3]
+            with zipfile.ZipFile(damaged, "w") as file:
+                for other, data in members.items():
+                    file.writestr(other, changed(data, rng) if other == name else data)
+        try:
+            Program.load(damaged)
+        except ValueError as error:
+            refused += str(error).startswith(str(damaged))
+    assert refused > 400
+
+
+def changed(data, rng):
+    """Three bytes of the first 128 or of all of them, set at random."""
+    made = bytearray(data)
+    for _ in range(3):
+        made[rng.integers(0, min(len(made), rng.choice([128, len(made)])))] = int(rng.integers(0, 256))
+    return bytes(made)

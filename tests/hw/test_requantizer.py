@@ -25,12 +25,18 @@ def expected(acc: int, bias: int, mantissa: int, shift: int, zero_point: int) ->
 
 
 def run(operands: list[tuple[int, ...]], *, multiplier_latency: int = 4) -> list[int]:
-    """What a lane answers to one operand a cycle."""
+    """What a lane answers to one operand a cycle; after every third comes an invalid one."""
     latency = timing.requantize_latency(CoreConfig(rows=1, cols=1, requant_lanes=1,
                                                    multiplier_latency=multiplier_latency))
     names = ("acc", "bias", "mantissa", "shift", "zero_point")
-    cycles = [{"i": dict(zip(names, entry, strict=True))} for entry in operands] + [{}] * latency
-    return play(Requantizer(multiplier_latency=multiplier_latency), cycles, "o")[latency:]
+    cycles, places = [], []
+    for number, entry in enumerate(operands):
+        places.append(len(cycles) + latency)
+        cycles.append({"en": 1, "i": dict(zip(names, entry, strict=True))})
+        if number % 3 == 2:
+            cycles.append({"en": 0, "i": dict.fromkeys(names, -1)})
+    seen = play(Requantizer(multiplier_latency=multiplier_latency), [*cycles, *[{"en": 0}] * latency], "o")
+    return [seen[place] for place in places]
 
 
 def near_half(count: int, rng: np.random.Generator) -> list[tuple[int, ...]]:

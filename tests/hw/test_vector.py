@@ -1,6 +1,7 @@
 """The vector unit: results against the integer contract; every event in its cycle (T10, T11)."""
 
 import random
+from functools import partial
 
 import pytest
 from bench import simulate
@@ -10,12 +11,11 @@ from systolith_hw.config import CoreConfig
 from systolith_hw.isa import Vector
 from systolith_hw.vector.unit import VectorUnit
 
-SMALL = {"acc_rows": 16, "data_bytes": 512, "parameter_bytes": 256}
+small = partial(CoreConfig, rows=2, acc_rows=16, data_bytes=512, parameter_bytes=256)
 CORES = [
-    CoreConfig(rows=2, cols=5, port_bytes=4, requant_lanes=2, **SMALL),
-    CoreConfig(rows=2, cols=1, port_bytes=16, table_slots=1, **SMALL),
-    CoreConfig(rows=2, cols=4, port_bytes=1, requant_lanes=4, memory_latency=3, multiplier_latency=3,
-               table_slots=2, **SMALL),
+    small(cols=5, port_bytes=4, requant_lanes=2),
+    small(cols=1, port_bytes=16, table_slots=1),
+    small(cols=4, port_bytes=1, requant_lanes=4, memory_latency=3, multiplier_latency=3, table_slots=2),
 ]
 GAP_BEFORE_END = 40
 
@@ -53,7 +53,8 @@ class Memories:
         for column in range(op.n):
             group, lane = divmod(column, self.core.requant_lanes)
             word = op.parameter_address // self.core.sizes.parameter_word_bytes + group
-            byte = requantized(acc[column], *self.lanes[word % len(self.lanes)][lane], op.zero_point) % 256
+            bias, mantissa, shift = self.lanes[word % len(self.lanes)][lane]
+            byte = requantized(acc[column], bias, mantissa, shift, op.zero_point) % 256
             out.append(self.tables[256 * op.table + byte] if op.use_table else byte)
         return tuple(out)
 

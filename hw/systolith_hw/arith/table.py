@@ -64,8 +64,8 @@ class TableFunction(wiring.Component):
         m.submodules.memory = memory = Ram(
             width=8 * self.port_bytes, depth=self.words, latency=self.memory_latency)
         byte_bits = (self.port_bytes - 1).bit_length()
-        passing = delayed(m, self.i, self.memory_latency, name="passing")
-        use = delayed(m, self.use, self.memory_latency, name="use")
+        passing = delayed(m, self.i, self.memory_latency, name="passing", data=True)
+        use = delayed(m, self.use, self.memory_latency, name="use", data=True)
         m.d.comb += [
             memory.r_en.eq(self.use),
             memory.r_address.eq(Cat(self.i[byte_bits:], self.slot)),
@@ -74,5 +74,7 @@ class TableFunction(wiring.Component):
             memory.w_data.eq(self.w_data),
         ]
         entry = memory.r_data.word_select(passing[:byte_bits], 8)
-        m.d.sync += self.o.eq(Mux(use, entry.as_signed(), passing))
+        out = Signal.like(self.o, reset_less=True)
+        m.d.sync += out.eq(Mux(use, entry.as_signed(), passing))
+        m.d.comb += self.o.eq(out)
         return m

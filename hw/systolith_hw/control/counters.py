@@ -24,14 +24,20 @@ class Counters(wiring.Component):
     counts : Out(ArrayLayout(32, len(COUNTERS))).
     """
 
-    clear: In(1)
-    run: In(1)
-    row: In(1)
-    events: In(len(COUNTERS))
-    cycles: Out(32)
-    first_row: Out(32)
-    last_row: Out(32)
-    counts: Out(data.ArrayLayout(32, len(COUNTERS)))
+    clear: Signal
+    run: Signal
+    row: Signal
+    events: Signal
+    cycles: Signal
+    first_row: Signal
+    last_row: Signal
+    counts: data.View
+
+    def __init__(self) -> None:
+        super().__init__({
+            "clear": In(1), "run": In(1), "row": In(1), "events": In(len(COUNTERS)), "cycles": Out(32),
+            "first_row": Out(32), "last_row": Out(32), "counts": Out(data.ArrayLayout(32, len(COUNTERS))),
+        })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -34,6 +34,23 @@ class RunState(wiring.Component):
     code, queue, index : Out, the fault.
     """
 
+    start: Signal
+    finished: Signal
+    raised: Signal
+    indices: data.View
+    fetched: Signal
+    waiting: Signal
+    heads: data.View
+    progress: Signal
+    watchdog: Signal
+    began: Signal
+    running: Signal
+    done: Signal
+    faulted: Signal
+    code: Signal
+    queue: Signal
+    index: Signal
+
     def __init__(self) -> None:
         super().__init__({
             "start": In(1), "finished": In(1), "raised": In(len(FAULT_SOURCES)),

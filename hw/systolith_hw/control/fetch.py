@@ -1,7 +1,7 @@
 """Instruction fetch and dispatch (timing, rules T2 and T3)."""
 
 from amaranth import Array, Cat, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import INSTRUCTION_BYTES, CoreConfig
@@ -10,6 +10,9 @@ from systolith_hw.isa import FIELDS, HEADER, INSTRUCTION_BITS, Field, Memory, Op
 from systolith_hw.memory.axi import OKAY
 from systolith_hw.memory.fifo import Fifo
 from systolith_hw.operands import local_bytes, operand_rules
+
+CHECKED = data.StructLayout({"word": INSTRUCTION_BITS, "legal": 1})
+"""An instruction in the buffer; it is checked as it comes in, so that only its queue decides when it goes."""
 
 
 class Fetch(wiring.Component):
@@ -30,6 +33,28 @@ class Fetch(wiring.Component):
     finished : Out(1), all instructions have been dispatched.
     """
 
+    start: Signal
+    run: Signal
+    address: Signal
+    count: Signal
+    request: Signal
+    chunk_address: Signal
+    beats_less_one: Signal
+    accepted: Signal
+    beat_valid: Signal
+    beat_data: Signal
+    beat_response: Signal
+    error: Signal
+    load: stream.Interface
+    matmul: stream.Interface
+    vector: stream.Interface
+    store: stream.Interface
+    illegal: Signal
+    dispatched: Signal
+    index: Signal
+    received: Signal
+    finished: Signal
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         queues = {opcode.name.lower(): Out(stream.Signature(instruction_layout(core, opcode))) for opcode in Opcode}
@@ -46,7 +71,7 @@ class Fetch(wiring.Component):
         m = Module()
         core = self.core
         chunk, beats = core.fetch_instructions, INSTRUCTION_BYTES // core.port_bytes
-        m.submodules.buffer = buffer = Fifo(shape=INSTRUCTION_BITS, depth=2 * chunk)
+        m.submodules.buffer = buffer = Fifo(shape=CHECKED, depth=2 * chunk)
         requested, left = Signal(INDEX_BITS), Signal(INDEX_BITS)
         # Instructions requested and not dispatched; a chunk is requested when a whole one fits.
         reserved = Signal(range(2 * chunk + 1))
@@ -74,20 +99,25 @@ class Fetch(wiring.Component):
 
     def _assemble(self, m: Module, buffer: Fifo, beats: int) -> None:
         """Put the beats of an instruction side by side."""
-        m.d.comb += [buffer.i.valid.eq(self.beat_valid), buffer.i.p.eq(self.beat_data),
+        # Apart from the payload: Verilog simulators do not see one half of a signal depend on the other.
+        word, legal = Signal(INSTRUCTION_BITS), Signal()
+        m.d.comb += [buffer.i.valid.eq(self.beat_valid), word.eq(self.beat_data),
+                     buffer.i.p.word.eq(word), buffer.i.p.legal.eq(legal),
                      self.error.eq(self.beat_valid & (self.beat_response != OKAY))]
-        if beats == 1:
-            return
-        earlier = Signal(INSTRUCTION_BITS - 8 * self.core.port_bytes)
-        beat = Signal(range(beats))
-        with m.If(self.beat_valid):
-            m.d.sync += [beat.eq(beat + 1), earlier.eq(Cat(earlier, self.beat_data) >> 8 * self.core.port_bytes)]
-        m.d.comb += [buffer.i.p.eq(Cat(earlier, self.beat_data)), buffer.i.valid.eq(self.beat_valid & beat.all())]
+        if beats > 1:
+            earlier = Signal(INSTRUCTION_BITS - 8 * self.core.port_bytes, reset_less=True)
+            beat = Signal(range(beats))
+            with m.If(self.beat_valid):
+                m.d.sync += [beat.eq(beat + 1), earlier.eq(Cat(earlier, self.beat_data) >> 8 * self.core.port_bytes)]
+            m.d.comb += [word.eq(Cat(earlier, self.beat_data)), buffer.i.valid.eq(self.beat_valid & beat.all())]
+        with m.If(buffer.i.valid), m.Switch(word[:HEADER["opcode"].width]):
+            for opcode in Opcode:
+                with m.Case(opcode):
+                    m.d.comb += legal.eq(_legal(word, self.core, opcode))
 
     def _dispatch(self, m: Module, buffer: Fifo) -> None:
-        word = buffer.o.p
+        word, legal = buffer.o.p.word, buffer.o.p.legal
         taken = Signal(len(Opcode))
-        legal = Signal()
         with m.Switch(word[:HEADER["opcode"].width]):
             for position, opcode in enumerate(Opcode):
                 queue = getattr(self, opcode.name.lower())
@@ -97,7 +127,6 @@ class Fetch(wiring.Component):
                         m.d.comb += queue.p[name].eq(_bits(word, field))
                 with m.Case(opcode):
                     m.d.comb += [
-                        legal.eq(_legal(word, self.core, opcode)),
                         queue.valid.eq(buffer.o.valid & legal & self.run),
                         taken[position].eq(queue.valid & queue.ready),
                     ]

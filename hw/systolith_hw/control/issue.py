@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
 from systolith_hw.control.layouts import INDEX_BITS, instruction_layout
-from systolith_hw.control.unit import UnitSignature
+from systolith_hw.control.unit import UnitFace, UnitSignature
 from systolith_hw.isa import QUEUES, STALL_CAUSES, Opcode
 from systolith_hw.memory.fifo import Fifo
 
@@ -25,6 +25,16 @@ class Issue(wiring.Component):
     stall : Out(6), one hot: the first condition not met, in the order of ``STALL_CAUSES``.
     waiting, index : Out, an instruction is at the head, and its index.
     """
+
+    i: stream.Interface
+    unit: UnitFace
+    run: Signal
+    up: Signal
+    lower: Signal
+    busy: Signal
+    stall: Signal
+    waiting: Signal
+    index: Signal
 
     def __init__(self, *, core: CoreConfig, opcode: Opcode) -> None:
         self.core, self.opcode = core, opcode

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
 from systolith_hw.control.layouts import instruction_layout
-from systolith_hw.control.unit import UnitSignature, in_flight
+from systolith_hw.control.unit import UnitFace, UnitSignature, in_flight
 from systolith_hw.isa import Opcode
 from systolith_hw.pipe import delayed
 from systolith_hw.timing import accumulate_latency, array_latency, read_latency, stream_delay
@@ -21,6 +21,15 @@ class WeightSequencer(wiring.Component):
     r_en, r_address, r_group : Out, read of a weight group, byte address and number in its tile.
     current, period_less_one : Out, the instruction being executed and the cycles of its passes.
     """
+
+    instruction: data.View
+    start: Signal
+    free: Signal
+    r_en: Signal
+    r_address: Signal
+    r_group: Signal
+    current: data.View
+    period_less_one: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
@@ -80,6 +89,18 @@ class StreamSequencer(wiring.Component):
     post : Out, semaphores to raise once this row has been added; ``last`` marks the instruction's last row.
     """
 
+    instruction: data.View
+    period_less_one: Signal
+    start: Signal
+    r_en: Signal
+    r_address: Signal
+    r_signed: Signal
+    first_row: Signal
+    acc_address: Signal
+    accumulate: Signal
+    post: Signal
+    last: Signal
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         super().__init__({
@@ -92,7 +113,7 @@ class StreamSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         core, new = self.core, self.instruction
-        current = Signal(new.shape())
+        current = Signal(instruction_layout(core, Opcode.MATMUL))
         period, phase = Signal(16), Signal(16)
         active, streaming, first_tile = Signal(), Signal(), Signal()
         rows_left, k_left, n_left = Signal.like(new.m), Signal.like(new.k_tiles), Signal.like(new.n_tiles)
@@ -142,6 +163,19 @@ class MatmulUnit(wiring.Component):
     a_en, a_address : Out, read of an activation row; ``a_signed`` goes with its bytes, ``swap`` one cycle ahead.
     acc_en, acc_address, acc_accumulate : Out, ``memory_latency`` cycles before the row's sums leave the array.
     """
+
+    unit: UnitFace
+    w_en: Signal
+    w_address: Signal
+    w_valid: Signal
+    w_group: Signal
+    a_en: Signal
+    a_address: Signal
+    a_signed: Signal
+    swap: Signal
+    acc_en: Signal
+    acc_address: Signal
+    acc_accumulate: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core

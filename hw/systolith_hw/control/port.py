@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith_hw.control.counters import COUNTERS
 from systolith_hw.control.layouts import INDEX_BITS
-from systolith_hw.memory.axi import AxiLite
+from systolith_hw.memory.axi import AxiLite, AxiLitePort
 from systolith_hw.registers import HOST_REGISTERS, IDENTIFIER, Control, Register, counter
 
 VERSION = 1
@@ -23,6 +23,20 @@ class ControlPort(wiring.Component):
     program_address, program_count, watchdog, interrupt_enable : Out, written by the host.
     """
 
+    bus: AxiLitePort
+    start: Signal
+    clear: Signal
+    status: Signal
+    fault_instruction: Signal
+    cycles: Signal
+    first_row: Signal
+    last_row: Signal
+    counts: data.View
+    program_address: Signal
+    program_count: Signal
+    watchdog: Signal
+    interrupt_enable: Signal
+
     def __init__(self, *, watchdog_cycles: int) -> None:
         self.watchdog_cycles = watchdog_cycles
         super().__init__({
@@ -30,7 +44,8 @@ class ControlPort(wiring.Component):
             "fault_instruction": In(INDEX_BITS), "cycles": In(32), "first_row": In(32), "last_row": In(32),
             "counts": In(data.ArrayLayout(32, len(COUNTERS))),
             "program_address": Out(32), "program_count": Out(INDEX_BITS),
-            "watchdog": Out(32, init=watchdog_cycles), "interrupt_enable": Out(1),
+            "watchdog": Out(32, init=watchdog_cycles),  # pyright: ignore[reportCallIssue]  # the stubs lack init
+            "interrupt_enable": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:

@@ -1,7 +1,7 @@
 """Counting semaphores between the queues."""
 
-from amaranth import Cat, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE
@@ -23,6 +23,12 @@ class Semaphores(wiring.Component):
     overflow : Out(4), a queue raised a full count.
     """
 
+    clear: Signal
+    post: Signal
+    lower: Signal
+    up: Signal
+    overflow: Signal
+
     def __init__(self) -> None:
         count = len(QUEUES) * SEMAPHORES_PER_QUEUE
         super().__init__({"clear": In(1), "post": In(count), "lower": In(count), "up": Out(count),
@@ -30,19 +36,19 @@ class Semaphores(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        counts = Signal(data.ArrayLayout(SEMAPHORE_BITS, len(self.post)))
-        full = []
-        for number in range(len(self.post)):
-            count = counts[number]
-            m.d.comb += self.up[number].eq(count.any())
-            with m.If(self.clear):
-                m.d.sync += count.eq(0)
-            with m.Elif(self.post[number] & ~self.lower[number]):
-                m.d.sync += count.eq(count + 1)
-            with m.Elif(~self.post[number] & self.lower[number]):
-                m.d.sync += count.eq(count - 1)
-            full.append(self.post[number] & ~self.lower[number] & count.all())
+        counts = [Signal(SEMAPHORE_BITS, name=f"count_{number}") for number in range(len(self.post))]
+        up, change, full = Signal.like(self.up), Signal.like(self.post), Signal.like(self.post)
+        m.d.comb += [self.up.eq(up), change.eq(self.post ^ self.lower)]
+        with m.If(self.clear):
+            m.d.sync += [up.eq(0), *(count.eq(0) for count in counts)]
+        with m.Elif(change.any()):
+            for number, count in enumerate(counts):
+                with m.If(change[number]):
+                    m.d.sync += count.eq(Mux(self.post[number], count + 1, count - 1))
+                    m.d.sync += up[number].eq(self.post[number] | (count != 1))
+        with m.If(self.post.any()):
+            m.d.comb += full.eq(self.post & ~self.lower & Cat(count.all() for count in counts))
         for queue in range(len(QUEUES)):
             own = full[queue * SEMAPHORES_PER_QUEUE:(queue + 1) * SEMAPHORES_PER_QUEUE]
-            m.d.comb += self.overflow[queue].eq(Cat(*own).any())
+            m.d.comb += self.overflow[queue].eq(own.any())
         return m

@@ -1,7 +1,9 @@
 """The face that every unit shows to its queue."""
 
-from amaranth import Module
-from amaranth.lib import wiring
+from typing import Protocol
+
+from amaranth import Module, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
@@ -32,7 +34,22 @@ class UnitSignature(wiring.Signature):
         })
 
 
-def in_flight(m: Module, unit: wiring.PureInterface, *, depth: int) -> None:
+class UnitFace(Protocol):
+    """What a member of signature ``UnitSignature`` is to type checkers, whichever way it looks."""
+
+    instruction: data.View
+    start: Signal
+    free: Signal
+    room: Signal
+    post: Signal
+    complete: Signal
+    index: Signal
+
+    @property
+    def signature(self) -> wiring.Signature: ...
+
+
+def in_flight(m: Module, unit: UnitFace, *, depth: int) -> None:
     """Drive ``unit.index`` with the oldest incomplete instruction, of at most ``depth``."""
     m.submodules.in_flight = indices = Fifo(shape=INDEX_BITS, depth=max(2, 1 << (depth - 1).bit_length()))
     m.d.comb += [

@@ -21,6 +21,15 @@ class Accumulator(wiring.Component):
     conflict : Out(1), both read the same bank in this cycle.
     """
 
+    en: Signal
+    address: Signal
+    accumulate: Signal
+    sums: data.View
+    v_en: Signal
+    v_address: Signal
+    v_data: data.View
+    conflict: Signal
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         address = (core.acc_banks * core.acc_rows - 1).bit_length()

@@ -1,5 +1,8 @@
 """Signatures of the core's two AXI ports; names are those of the AXI standard."""
 
+from typing import Protocol
+
+from amaranth import Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,6 +35,43 @@ class Axi4(wiring.Signature):
         })
 
 
+class Axi4Port(Protocol):
+    """What a member of signature ``Axi4`` is to type checkers, whichever way it looks."""
+
+    awid: Signal
+    awaddr: Signal
+    awlen: Signal
+    awsize: Signal
+    awburst: Signal
+    awvalid: Signal
+    awready: Signal
+    wdata: Signal
+    wstrb: Signal
+    wlast: Signal
+    wvalid: Signal
+    wready: Signal
+    bid: Signal
+    bresp: Signal
+    bvalid: Signal
+    bready: Signal
+    arid: Signal
+    araddr: Signal
+    arlen: Signal
+    arsize: Signal
+    arburst: Signal
+    arvalid: Signal
+    arready: Signal
+    rid: Signal
+    rdata: Signal
+    rresp: Signal
+    rlast: Signal
+    rvalid: Signal
+    rready: Signal
+
+    @property
+    def signature(self) -> wiring.Signature: ...
+
+
 class AxiLite(wiring.Signature):
     """AXI4-Lite manager, 32 bits of data, seen from the manager."""
 
@@ -44,3 +84,30 @@ class AxiLite(wiring.Signature):
             "araddr": Out(address_bits), "arprot": Out(3), "arvalid": Out(1), "arready": In(1),
             "rdata": In(32), "rresp": In(2), "rvalid": In(1), "rready": Out(1),
         })
+
+
+class AxiLitePort(Protocol):
+    """What a member of signature ``AxiLite`` is to type checkers, whichever way it looks."""
+
+    awaddr: Signal
+    awprot: Signal
+    awvalid: Signal
+    awready: Signal
+    wdata: Signal
+    wstrb: Signal
+    wvalid: Signal
+    wready: Signal
+    bresp: Signal
+    bvalid: Signal
+    bready: Signal
+    araddr: Signal
+    arprot: Signal
+    arvalid: Signal
+    arready: Signal
+    rdata: Signal
+    rresp: Signal
+    rvalid: Signal
+    rready: Signal
+
+    @property
+    def signature(self) -> wiring.Signature: ...

@@ -34,6 +34,16 @@ class Bank(wiring.Component):
     w_low_mask, w_high_mask, w_word, w_low, w_high : In, write; a read of the next cycle sees it.
     """
 
+    r_en: Signal
+    r_word: Signal
+    r_low: Signal
+    r_high: Signal
+    w_low_mask: Signal
+    w_high_mask: Signal
+    w_word: Signal
+    w_low: Signal
+    w_high: Signal
+
     def __init__(self, *, word_bytes: int, words: int, straddle: bool, granule_bytes: int, latency: int) -> None:
         if words < 2 or words & (words - 1):
             raise ValueError(f"words must be a power of two >= 2, not {words}")

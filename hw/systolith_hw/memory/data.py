@@ -1,6 +1,6 @@
 """The data scratchpad: banks between two readers (matmul, store) and two writers (load, vector)."""
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,6 +20,22 @@ class DataScratchpad(wiring.Component):
     v_en, v_address, v_data, v_count : In, write of ``v_count`` bytes at a multiple of ``write_granule``.
     read_conflict, write_conflict : Out(1), both readers, both writers at one bank in this cycle.
     """
+
+    a_en: Signal
+    a_address: Signal
+    a_data: Signal
+    s_en: Signal
+    s_address: Signal
+    s_data: Signal
+    l_en: Signal
+    l_address: Signal
+    l_data: Signal
+    v_en: Signal
+    v_address: Signal
+    v_data: Signal
+    v_count: Signal
+    read_conflict: Signal
+    write_conflict: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
@@ -48,12 +64,12 @@ class DataScratchpad(wiring.Component):
         self._write(m, banks)
         return m
 
-    def _split(self, address: Signal, unit_bytes: int) -> tuple[Signal, Signal, Signal]:
+    def _split(self, address: Signal, unit_bytes: int) -> tuple[Value, Value, Value]:
         """Offset in the word, word in the bank, bank, of an address in units of ``unit_bytes``."""
         core, word = self.core, self.core.sizes.data_word_bytes
         offset_bits = (word // unit_bytes - 1).bit_length()
         word_bits = (core.data_bytes // core.data_banks // word - 1).bit_length()
-        return (address[:offset_bits], address[offset_bits:offset_bits + word_bits],  # type: ignore[return-value]
+        return (address[:offset_bits], address[offset_bits:offset_bits + word_bits],
                 address[offset_bits + word_bits:])
 
     def _read(self, m: Module, banks: list[Bank]) -> None:

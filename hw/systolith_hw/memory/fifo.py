@@ -10,6 +10,8 @@ from amaranth.lib.wiring import In, Out
 class Fifo(wiring.Component):
     """Queue whose first element is at the output the cycle after it was put (first word fall through).
 
+    The output is a register, so that what looks at the first element does not look through a memory.
+
     Parameters
     ----------
     shape : ShapeLike
@@ -42,19 +44,29 @@ class Fifo(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=self.shape, depth=self.depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        put, take = Signal(), Signal()
+        put, take, alone = Signal(), Signal(), Signal()
+        head = Signal(self.shape, reset_less=True)
         m.d.comb += [
             self.i.ready.eq(self.level != self.depth),
             self.o.valid.eq(self.level != 0),
             put.eq(self.i.valid & self.i.ready),
             take.eq(self.o.valid & self.o.ready),
-            write.en.eq(put),
+            alone.eq((self.level == 0) | (take & (self.level == 1))),
+            write.en.eq(put & ~alone),
             write.data.eq(self.i.payload),
-            self.o.payload.eq(read.data),
+            self.o.payload.eq(head),
         ]
-        m.d.sync += self.level.eq(self.level + put - take)
-        with m.If(put):
+        with m.If(put & ~take):
+            m.d.sync += self.level.eq(self.level + 1)
+        with m.Elif(take & ~put):
+            m.d.sync += self.level.eq(self.level - 1)
+        with m.If(put & alone):
+            m.d.sync += head.eq(self.i.payload)
+        with m.Elif(take):
+            m.d.sync += head.eq(read.data)
+        # The memory holds what waits behind the head.
+        with m.If(put & ~alone):
             m.d.sync += write.addr.eq(write.addr + 1)
-        with m.If(take):
+        with m.If(take & (self.level != 1)):
             m.d.sync += read.addr.eq(read.addr + 1)
         return m

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
 from systolith_hw.control.layouts import INDEX_BITS
-from systolith_hw.control.unit import UnitSignature
+from systolith_hw.control.unit import UnitFace, UnitSignature
 from systolith_hw.isa import Opcode
 from systolith_hw.memory.axi import OKAY
 from systolith_hw.memory.fifo import Fifo
@@ -24,6 +24,17 @@ class LoadUnit(wiring.Component):
     w_memory, w_en, w_address, w_data : Out, write of one beat into a memory, two cycles after the beat at the port.
     error : Out(1), a beat of the instruction ``unit.index`` had an error response.
     """
+
+    unit: UnitFace
+    bursts: stream.Interface
+    beat_valid: Signal
+    beat_data: Signal
+    beat_response: Signal
+    w_memory: Signal
+    w_en: Signal
+    w_address: Signal
+    w_data: Signal
+    error: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core

@@ -1,12 +1,12 @@
 """The memory port: fetch, load and store on one AXI4 manager, one transfer at a time."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import CoreConfig
 from systolith_hw.memory.arbiter import PortArbiter
-from systolith_hw.memory.axi import FETCH_ID, INCREMENT, LOAD_ID, Axi4
+from systolith_hw.memory.axi import FETCH_ID, INCREMENT, LOAD_ID, Axi4, Axi4Port
 from systolith_hw.memory.walker import burst_layout
 
 
@@ -25,6 +25,31 @@ class MemoryPort(wiring.Component):
     quiet : Out(1), nothing is outstanding and nothing is asked for.
     moved : Out(1), a handshake happened on some channel.
     """
+
+    bus: Axi4Port
+    fetch_request: Signal
+    fetch_address: Signal
+    fetch_beats_less_one: Signal
+    fetch_accepted: Signal
+    load: stream.Interface
+    store_request: Signal
+    store_burst: data.View
+    store_valid: Signal
+    store_last: Signal
+    store_owner: Signal
+    store_ready: Signal
+    w_valid: Signal
+    w_data: Signal
+    w_last: Signal
+    w_ready: Signal
+    fetch_beat: Signal
+    load_beat: Signal
+    beat_data: Signal
+    beat_response: Signal
+    answer: Signal
+    answer_response: Signal
+    quiet: Signal
+    moved: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith_hw.config import SEMAPHORES_PER_QUEUE, CoreConfig
 from systolith_hw.control.layouts import INDEX_BITS
-from systolith_hw.control.unit import UnitSignature
+from systolith_hw.control.unit import UnitFace, UnitSignature
 from systolith_hw.isa import Opcode
 from systolith_hw.memory.axi import OKAY
 from systolith_hw.memory.fifo import Fifo
@@ -29,6 +29,16 @@ class StoreReader(wiring.Component):
     begin, end : Out(1), this beat is the first, the last of a transfer.
     index : Out, the instruction being read.
     """
+
+    start: Signal
+    instruction: data.View
+    free: Signal
+    hold: Signal
+    r_en: Signal
+    r_address: Signal
+    begin: Signal
+    end: Signal
+    index: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
@@ -97,6 +107,25 @@ class StoreUnit(wiring.Component):
     response_valid, response : In, a registered write response.
     error : Out(1), a response to the instruction ``unit.index`` was an error.
     """
+
+    unit: UnitFace
+    r_en: Signal
+    r_address: Signal
+    r_data: Signal
+    r_index: Signal
+    request: Signal
+    owner: Signal
+    burst: data.View
+    address_valid: Signal
+    address_ready: Signal
+    w_valid: Signal
+    w_ready: Signal
+    w_data: Signal
+    w_last: Signal
+    last: Signal
+    response_valid: Signal
+    response: Signal
+    error: Signal
 
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core

@@ -35,6 +35,9 @@ class BurstWalker(wiring.Component):
     o : Out(stream.Signature(burst_layout)), valid two cycles after the take; the next burst follows a take at once.
     """
 
+    i: stream.Interface
+    o: stream.Interface
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         super().__init__({"i": In(stream.Signature(walk_layout(core))),

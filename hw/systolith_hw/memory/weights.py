@@ -18,6 +18,13 @@ class WeightScratchpad(wiring.Component):
     l_en, l_address, l_data : In, write of one beat, address in beats.
     """
 
+    r_en: Signal
+    r_address: Signal
+    r_data: Signal
+    l_en: Signal
+    l_address: Signal
+    l_data: Signal
+
     def __init__(self, *, core: CoreConfig) -> None:
         self.core = core
         port_bits = (core.port_bytes - 1).bit_length()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from systolith_model.config import TransformerConfig
 from systolith_model.quantize.decoder import QuantizedDecoder, recorded
 from systolith_model.quantize.error import cosine, sqnr_db
 from systolith_model.quantize.linear import QuantizedLinear
@@ -44,6 +45,21 @@ class LayerRun:
         return cosine(self.reference, self.linear.output.dequantize(self.expected))
 
 
+def chosen_layers(config: TransformerConfig, layers: range | None) -> range:
+    """The layers asked for, all of them where none are.
+
+    Raises
+    ------
+    ValueError
+        If they are outside the model.
+    """
+    wanted = range(config.n_layers) if layers is None else layers
+    if wanted.step != 1 or not 0 <= wanted.start < wanted.stop <= config.n_layers:
+        given = f"{wanted.start}:{wanted.stop}"
+        raise ValueError(f"layers must be A:B with 0 <= A < B <= {config.n_layers}, not {given}")
+    return wanted
+
+
 def layer_runs(quantized: QuantizedDecoder, tokens: Tensor, *, layers: range | None = None) -> list[LayerRun]:
     """Each linear operation of the prefill of a prompt, in the order they run.
 
@@ -63,10 +79,7 @@ def layer_runs(quantized: QuantizedDecoder, tokens: Tensor, *, layers: range | N
         If tokens or layers are outside the model.
     """
     config = quantized.model.config
-    wanted = range(config.n_layers) if layers is None else layers
-    if wanted.step != 1 or not 0 <= wanted.start < wanted.stop <= config.n_layers:
-        given = f"{wanted.start}:{wanted.stop}"
-        raise ValueError(f"layers must be A:B with 0 <= A < B <= {config.n_layers}, not {given}")
+    wanted = chosen_layers(config, layers)
     if tokens.dim() != 1 or not 1 <= len(tokens) <= config.max_positions:
         raise ValueError(f"tokens must number 1..{config.max_positions}, not {tuple(tokens.shape)}")
     if int(tokens.min()) < 0 or int(tokens.max()) >= config.vocab_size:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from systolith_sim.commands.shared import Json, bad_input, progress_bar
+from systolith_sim.commands.shared import Json, progress_bar, refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ def devices(
     from systolith_sim.devices.library import find_device, use_folder
     from systolith_sim.devices.listing import details, list_devices
 
-    with bad_input():
+    with refusals():
         use_folder(devices_dir)
         shown = list_devices() if name is None else details(find_device(name))
     if json:
@@ -54,7 +54,7 @@ def calibrate(
     from systolith_sim.devices.library import use_folder
     from systolith_sim.devices.listing import details
 
-    with bad_input():
+    with refusals():
         use_folder(devices_dir)
         if out is not None and (out.suffix != ".toml" or not out.parent.is_dir()):
             raise ValueError(f"out must be a .toml file in a folder that exists, not {out}")

@@ -1,11 +1,12 @@
 """``systolith estimate`` and ``systolith advise``."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from systolith_sim.commands.shared import Json, bad_input
+from systolith_sim.commands.shared import Json, refusals
 
 Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
 Prompt = Annotated[int, typer.Option(help="tokens of each prompt; of a sequence when training")]
@@ -49,15 +50,16 @@ def estimate(
     options = {name: value for name, value in locals().items() if name not in ("on", "out", "json")}
     from systolith_sim.estimate.ask import Ask, answer
     from systolith_sim.estimate.result import results_json
+    from systolith_sim.outputs import output_folder
 
-    with bad_input(OSError):
-        if out is not None and out.exists() and not out.is_dir():
-            raise ValueError(f"out must be a folder, not the file {out}")
+    with ExitStack() as stack:
+        stack.enter_context(refusals())
+        folder = None if out is None else stack.enter_context(output_folder(out, field="out"))
         found = answer(Ask(on=tuple(on.split(",")), **options))
-    if out is not None:
-        from systolith_sim.estimate.page import write_folder
+        if folder is not None:
+            from systolith_sim.estimate.page import write_folder
 
-        write_folder(found, out)
+            write_folder(found, folder)
     if json:
         typer.echo(results_json([one.result for one in found]))
         return
@@ -81,7 +83,7 @@ def advise(
     """Which hardware, how many, in what format: ranked, with reasons."""
     from systolith_sim.estimate.advise import Demand, advise
 
-    with bad_input(OSError):
+    with refusals():
         demand = Demand(
             prompt=prompt, generate=generate, rate=rate, latency_s=latency, budget_usd_per_hour=budget
         )

@@ -1,9 +1,9 @@
-"""What all commands share: refusals in one sentence, progress bars, options."""
+"""What all commands share: refusals in one sentence, options that are parsed, progress bars."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,20 +11,62 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout an
 
 
 class Refused(typer.Exit):
-    """Bad input: the sentence is already on stderr; exit status 2."""
+    """Bad input, or a machine that lacks something: the sentence is already on stderr; exit status 2."""
 
-    def __init__(self, error: object) -> None:
-        typer.echo(f"systolith: {error}", err=True)
-        super().__init__(2)
+    def __init__(self, error: object, status: int = 2) -> None:
+        typer.echo(f"systolith: {' '.join(str(error).split())}", err=True)
+        super().__init__(status)
+
+
+def whole(name: str) -> Callable[[Any], int]:
+    """Parser of a whole number; the sentence that refuses another text has ``name`` and the text."""
+    def parse(text: Any) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise Refused(f"{name} must be a whole number, not {text!r}"
+                          if not str(text).startswith("--") else f"no such option: {text}") from None
+    return parse
+
+
+def real(name: str) -> Callable[[Any], float]:
+    """Parser of a number, as ``whole``."""
+    def parse(text: Any) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise Refused(f"{name} must be a number, not {text!r}") from None
+    return parse
+
+
+def number(name: str, text: str) -> Any:
+    """An option with a whole number."""
+    return typer.Option(help=text, metavar="INTEGER", parser=whole(name))
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """Refuse smaller values."""
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, not {value}")
 
 
 @contextmanager
-def bad_input(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of the input into one sentence on stderr and exit status 2."""
+def refusals() -> Iterator[None]:
+    """Turn what the input or the machine is at fault for into one sentence on stderr and exit status 2.
+
+    A program that does not end as it should ends in a sentence, too, and exit status 1.
+    """
+    from systolith_hw.host import CoreFault, HostError
+    from systolith_sim.engine.errors import EngineError
+
     try:
         yield
-    except (ValueError, *kinds) as error:
-        raise Refused(" ".join(str(error).split())) from None
+    except (ValueError, EngineError) as error:
+        raise Refused(error) from None
+    except MemoryError as error:
+        raise Refused(f"the sizes must fit in this machine's memory: {error}") from None
+    except (CoreFault, HostError) as error:
+        raise Refused(error, status=1) from None
 
 
 @contextmanager

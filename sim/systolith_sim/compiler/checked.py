@@ -11,9 +11,17 @@ MANTISSA = (0, (1 << 16) - 1)
 SHIFT = (0, 63)
 
 
+def array_of(name: str, value: ArrayLike) -> NDArray[Any]:
+    """The value as an array."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, not rows of different lengths") from None
+
+
 def activation_bytes(name: str, value: ArrayLike, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Activations (..., M, K), int8 or uint8, as a matrix of bytes, leading sizes folded into the rows."""
-    array = np.asarray(value)
+    array = array_of(name, value)
     if array.dtype not in (np.int8, np.uint8) or array.ndim < 2 or not array.size:
         raise ValueError(f"{name} must be a matrix of int8 or uint8, "
                          f"not {array.dtype} of shape {array.shape}")
@@ -25,7 +33,7 @@ def activation_bytes(name: str, value: ArrayLike, shape: tuple[int, int] | None 
 
 def weight_matrix(name: str, value: ArrayLike, shape: tuple[int, int] | None = None) -> NDArray[np.int8]:
     """Weights (K, N), integers of -128..127."""
-    array = np.asarray(value)
+    array = array_of(name, value)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"{name} must be a matrix with elements, not of shape {array.shape}")
     if shape is not None and array.shape != shape:
@@ -35,7 +43,7 @@ def weight_matrix(name: str, value: ArrayLike, shape: tuple[int, int] | None = N
 
 def channel(name: str, value: ArrayLike, n: int, low: int, high: int) -> NDArray[np.int64]:
     """One value for each of n channels, or one for all, spread over them."""
-    array = integers(name, np.asarray(value), low, high)
+    array = integers(name, array_of(name, value), low, high)
     if array.shape not in ((), (n,)):
         raise ValueError(f"{name} must be one value or {n} channels, not of shape {array.shape}")
     return np.broadcast_to(array, (n,))

@@ -14,6 +14,7 @@ from systolith_sim.compiler.checked import (
     MANTISSA,
     SHIFT,
     activation_bytes,
+    array_of,
     channel,
     integers,
     weight_matrix,
@@ -101,8 +102,12 @@ def chain(core: CoreConfig, a: ArrayLike, layers: Sequence[LinearData], *,
     if plan is None:
         plan = plan_layers(core, linears)
     shapes, planned = [each.shape for each in linears], [layer.linear.shape for layer in plan.layers]
-    if plan.core != core or shapes != planned:
-        raise ValueError(f"plan must be made for the same core and for {shapes}, not {planned}")
+    if plan.core != core:
+        name = next(name for name in CoreConfig.model_fields if getattr(core, name) != getattr(plan.core, name))
+        raise ValueError(f"plan must be made for the core it is used on, with {name} = {getattr(core, name)}, "
+                         f"not {getattr(plan.core, name)}")
+    if shapes != planned:
+        raise ValueError(f"plan must be made for {shapes}, not {planned}")
     return program_of(plan, {"a": rows}, list(layers))
 
 
@@ -175,7 +180,7 @@ def _constants(layer: Layer, data: LinearData) -> list[Segment]:
     made = [Segment(places.weights, pack_weights(layer.cut, w)),
             Segment(places.parameters, pack_parameters(layer.cut, bias=bias, mantissa=mantissa, shift=shift))]
     if data.table is not None and places.table is not None:
-        table = integers("table", np.asarray(data.table), *INT8)
+        table = integers("table", array_of("table", data.table), *INT8)
         if table.shape != (TABLE_BYTES,):
             raise ValueError(f"table must have shape ({TABLE_BYTES},), not {table.shape}")
         made.append(Segment(places.table, table.astype(np.int8).tobytes()))

@@ -21,7 +21,7 @@ from systolith_sim.compiler.places import (
     up,
 )
 from systolith_sim.compiler.search import CHEAP_INSTRUCTIONS, first_guess, search
-from systolith_sim.compiler.tiling import Cut, Shape, Tiling
+from systolith_sim.compiler.tiling import Cut, Shape, Tiling, is_whole
 
 CONTRACT = MemoryTiming()
 """The memory of docs/contracts/memory.md."""
@@ -45,8 +45,11 @@ class Linear:
     """Zero point of the results."""
 
     def __post_init__(self) -> None:
-        if not -128 <= self.zero_point <= 127:
-            raise ValueError(f"zero_point of {self.name} must be in -128..127, not {self.zero_point}")
+        if not is_whole(self.zero_point) or not -128 <= self.zero_point <= 127:
+            raise ValueError(f"zero_point of {self.name} must be an integer in -128..127, not {self.zero_point!r}")
+        for field in ("signed", "table"):
+            if getattr(self, field) not in (True, False):
+                raise ValueError(f"{field} of {self.name} must be True or False, not {getattr(self, field)!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +154,23 @@ def plan_layers(core: CoreConfig, linears: Sequence[Linear], *, memory: MemoryTi
     return plan
 
 
+def _check_order(linears: Sequence[Linear]) -> None:
+    """Every layer writes activations that nothing before it has written or read, itself included."""
+    used: set[str] = set()
+    for linear in linears:
+        used.add(linear.a)
+        if linear.y in used:
+            raise ValueError(f"results of {linear.name} must be activations that no layer up to it writes or reads, "
+                             f"not {linear.y}")
+        used.add(linear.y)
+
+
 class _Planner:
     """Knows what stays on chip; makes plans of tilings."""
 
     def __init__(self, core: CoreConfig, linears: Sequence[Linear]) -> None:
         self.core, self.linears = core, linears
+        _check_order(linears)
         read = [linear.a for linear in linears]
         self.outputs = tuple(linear.y for linear in linears if linear.y not in read)
         self.on_chip = {before.y for before, after in pairwise(linears)
@@ -172,6 +187,9 @@ class _Planner:
         tensors: dict[str, DramMatrix | ChipMatrix] = {}
         layers, blocks = [], 0
         for index, (linear, tiling) in enumerate(zip(self.linears, tilings, strict=True)):
+            if tiling.group_columns % self.core.port_bytes and tiling.group_columns < linear.shape.n:
+                raise ValueError(f"group_columns must be a multiple of port_bytes = {self.core.port_bytes} or all "
+                                 f"{linear.shape.n} columns, not {tiling.group_columns}")
             slots = capacities(self.core, linear.shape, tiling, self.ends(index))
             if not slots.enough:
                 raise ValueError(f"tiling must leave a slot in every memory, not {slots} with {tiling}")

@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from systolith_hw.config import CoreConfig
 
 MAX_K = 65793
 """Longest sum that 32 bits hold (docs/contracts/numerics.md, rule N3)."""
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy."""
+    return isinstance(value, int | np.integer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +29,9 @@ class Shape:
     def __post_init__(self) -> None:
         for name, most in (("m", None), ("k", MAX_K), ("n", None)):
             value = getattr(self, name)
-            if value < 1 or (most is not None and value > most):
+            if not is_whole(value) or value < 1 or (most is not None and value > most):
                 allowed = ">= 1" if most is None else f"in 1..{most}"
-                raise ValueError(f"{name} must be {allowed}, not {value}")
+                raise ValueError(f"{name} must be {allowed}, not {value!r}")
 
     @property
     def macs(self) -> int:
@@ -50,6 +57,14 @@ class Tiling:
     """Columns that a store writes together: a multiple of the port, or all."""
     outer: Literal["m", "n"]
     """What the outermost loop walks: rows (A stays) or groups of columns (W stays)."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "first_rows", "last_rows", "tiles", "k_tiles", "group_columns"):
+            value = getattr(self, name)
+            if not is_whole(value) or value < 1:
+                raise ValueError(f"{name} must be >= 1, not {value!r}")
+        if self.outer not in ("m", "n"):
+            raise ValueError(f"outer must be 'm' or 'n', not {self.outer!r}")
 
 
 class Rows(NamedTuple):
@@ -148,10 +163,13 @@ class Cut:
     def groups(self) -> tuple[Group, ...]:
         """The groups of columns."""
         made, tile, index = [], 0, 0
+        # Slots are sized for a full group: a narrower last one, cut alone, might get a wider block.
+        full = -(-min(self.tiling.group_columns, self.shape.n) // self.core.cols)
+        widest = max(tiles for _, tiles in balanced(full, self.tiling.tiles))
         for start in range(0, self.shape.n, self.tiling.group_columns):
             width = min(self.tiling.group_columns, self.shape.n - start)
             blocks = []
-            for first, tiles in balanced(-(-width // self.core.cols), self.tiling.tiles):
+            for first, tiles in balanced(-(-width // self.core.cols), widest):
                 column = first * self.core.cols
                 blocks.append(Columns(index, start + column, min(tiles * self.core.cols, width - column),
                                       tile, tiles))

@@ -157,6 +157,8 @@ def _make(folder: Path, source: str, options: _Options, report: Report) -> None:
     objects = [command[-1] for command in commands]
     run_all([[options.compiler.command, "-shared", "-Wl,-Bsymbolic", "-o", _LIBRARY, *objects, *runtime,
               "-lpthread"]], folder=folder)
+    if not (folder / _LIBRARY).is_file():
+        raise EngineError(f"{options.compiler.command} must be a C++ compiler, but made no library")
     shutil.rmtree(folder / _MODEL)
     for file in folder.iterdir():
         if file.name != _LIBRARY:

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_SEED = (1 << 32) - 1
+"""Largest seed of the waits."""
 CHANNELS = ("ar", "r", "aw", "w", "b")
 """The five channels in the order in which the waits are seeded."""
 
@@ -38,15 +40,15 @@ class Stalls:
     """
 
     seed: int
-    """0..2**32 - 1."""
+    """0..``MOST_SEED``."""
     probability: float = 0.25
     """Of a wait, at each event."""
     longest: int = 7
     """The longest wait, cycles."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 1 << 32:
-            raise ValueError(f"seed must be in 0..{(1 << 32) - 1}, not {self.seed}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"seed must be in 0..{MOST_SEED}, not {self.seed}")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability must be in 0..1, not {self.probability}")
         if not 1 <= self.longest <= 1 << 20:

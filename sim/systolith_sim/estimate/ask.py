@@ -52,8 +52,6 @@ def answer(ask: Ask) -> list[Estimate]:
     ------
     ValueError
         In one sentence: names the option or file, what was given and what is allowed.
-    OSError
-        If a file cannot be read.
     """
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)

@@ -81,8 +81,9 @@ def find_model(name: str) -> Model:
     Raises
     ------
     ValueError
-        If there is none, or the file is no model.
-    OSError
-        If a file cannot be read.
+        If there is none, or the file is no model or cannot be read.
     """
-    return Model(name, architecture(name))
+    try:
+        return Model(name, architecture(name))
+    except OSError as error:
+        raise ValueError(f"model must be a file that can be read, not {name}: {error.strerror}") from None

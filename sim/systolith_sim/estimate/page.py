@@ -17,7 +17,6 @@ MOST_NAMES = 16
 
 def write_folder(found: list[Estimate], folder: Path) -> None:
     """Write ``report.html``, ``estimate.json`` and a ``trace-DEVICE.json`` for Perfetto of each device."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "estimate.json").write_text(results_json([one.result for one in found]) + "\n", "utf-8")
     write_page(render(found), folder / "report.html")
     for one in found:

@@ -1,6 +1,7 @@
 """Results for people."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from systolith_hw.isa import QUEUES, STALL_CAUSES
@@ -11,7 +12,7 @@ from systolith_sim.verify.results import GemmResult
 def gemm_table(result: GemmResult, console: Console | None = None) -> None:
     """Print the result as two tables."""
     console = console or Console()
-    table = Table(title=f"{result.m} x {result.k} x {result.n} on {result.core}", show_header=False)
+    table = Table(title=escape(f"{result.m} x {result.k} x {result.n} on {result.core}"), show_header=False)
     same = "equal" if result.cycles == result.model_cycles else f"{result.model_cycles / result.cycles - 1:+.2%}"
     kind = "measured on RTL" if result.stall_seed is None else f"measured on RTL, stall seed {result.stall_seed}"
     for name, value in (
@@ -28,7 +29,7 @@ def gemm_table(result: GemmResult, console: Console | None = None) -> None:
     stalls = Table(title="cycles without a start, by the first condition not met")
     stalls.add_column("queue")
     for cause in ("busy", *STALL_CAUSES):
-        stalls.add_column(cause, justify="right")
+        stalls.add_column(cause.replace("_", " "), justify="right")
     for queue in QUEUES:
         causes = result.stalls[queue]
         stalls.add_row(queue, f"{result.cycles - sum(causes.values()):,}", *(f"{causes[c]:,}" for c in STALL_CAUSES))
@@ -38,8 +39,9 @@ def gemm_table(result: GemmResult, console: Console | None = None) -> None:
 def run_table(results: RunResults, console: Console | None = None) -> None:
     """Print the layers and the machines of a run."""
     console = console or Console()
-    layers = Table(title=f"{results.title}: {results.workload}")
-    for name in ("operation", "MxKxN", "bits", "cycles", "model", "utilization", "SQNR dB"):
+    layers = Table(title=escape(f"{results.title}: {results.workload}"),
+                   caption="used: of the array; SQNR against the float model, dB")
+    for name in ("operation", "MxKxN", "bits", "cycles", "model", "used", "SQNR"):
         layers.add_column(name, justify="left" if name == "operation" else "right", no_wrap=True)
     for layer in results.layers:
         layers.add_row(

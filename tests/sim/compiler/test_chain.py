@@ -105,6 +105,20 @@ def test_other_operations_are_named(operation, message):
         compile_graph(CORES["base"], graph, inputs={}, layers={operation.name: data})
 
 
+@pytest.mark.parametrize("operations", [
+    (matmul("out", "q", "wo", "o"), matmul("query", "x", "wq", "q")),
+    (matmul("query", "x", "wq", "q"), matmul("again", "x", "wq", "q")),
+])
+def test_what_is_read_is_written_once_and_before(operations):
+    graph = Graph(name="net", tensors=TENSORS, operations=operations)
+    data = {"out": layer(np.random.default_rng(9), 12, 9)}
+    layers = {operation.name: data.get(operation.name) or layer(np.random.default_rng(9), 10, 12)
+              for operation in operations}
+    inputs = {"x": np.zeros((6, 10), np.int8), "q": np.zeros((6, 12), np.int8)}
+    with pytest.raises(ValueError, match=r"^results of \w+ must be activations that no layer up to it .* not q$"):
+        compile_graph(CORES["base"], graph, inputs=inputs, layers=layers)
+
+
 def test_missing_data_is_named():
     graph = Graph(name="net", tensors=TENSORS, operations=(matmul("query", "x", "wq", "q"),))
     data = layer(np.random.default_rng(8), 10, 12)

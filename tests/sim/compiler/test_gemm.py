@@ -7,6 +7,7 @@ from compiler.interpreter import Interpreter
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from systolith_hw.config import CoreConfig
 from systolith_sim.compiler import Shape, Tiling, chain, gemm, plan_gemm
 from systolith_sim.compiler.fits import Ends, capacities, smallest
 from systolith_sim.cycle import simulate
@@ -63,6 +64,18 @@ def test_the_smallest_tiling_fits_every_core(name):
     check(CORES[name], shape, 2, tiling=smallest(CORES[name], shape))
 
 
+@pytest.mark.parametrize(("fields", "shape"), [
+    ({"rows": 4, "cols": 7, "port_bytes": 1, "requant_lanes": 2, "weight_rows_per_cycle": 4, "data_bytes": 8192,
+      "weight_bytes": 1024, "parameter_bytes": 256}, (2, 5, 150)),
+    ({"rows": 4, "cols": 14, "port_bytes": 4, "requant_lanes": 8, "data_bytes": 256, "data_banks": 1,
+      "weight_bytes": 256, "parameter_bytes": 2048, "acc_rows": 128}, (2, 5, 150)),
+    ({"rows": 3, "cols": 3, "port_bytes": 2, "requant_lanes": 1, "data_bytes": 1024, "weight_bytes": 256,
+      "parameter_bytes": 256, "acc_rows": 32}, (3, 34, 39)),
+])
+def test_no_block_of_a_narrow_last_group_outgrows_its_slot(fields, shape):
+    check(CoreConfig.model_validate(fields), Shape(m=shape[0], k=shape[1], n=shape[2]), 3)
+
+
 def test_longest_sums_are_exact():
     core, k = CORES["base"], 65793
     a, w = np.full((2, k), 255, dtype=np.uint8), np.full((k, 1), -128)
@@ -96,9 +109,14 @@ GOOD = {"a": np.zeros((3, 4), np.int8), "w": np.zeros((4, 5), np.int8), "mantiss
     ({"bias": 1 << 31}, r"^bias must be in -2147483648\.\.2147483647, not 2147483648$"),
     ({"mantissa": 65536}, r"^mantissa must be in 0\.\.65535, not 65536$"),
     ({"shift": -1}, r"^shift must be in 0\.\.63, not -1$"),
-    ({"zero_point": 128}, r"^zero_point of layer 0 must be in -128\.\.127, not 128$"),
+    ({"zero_point": 128}, r"^zero_point of layer 0 must be an integer in -128\.\.127, not 128$"),
+    ({"zero_point": 1.5}, r"^zero_point of layer 0 must be an integer in -128\.\.127, not 1\.5$"),
+    ({"signed": "no"}, r"^signed of layer 0 must be True or False, not 'no'$"),
+    ({"w": [[1, 2], [3]]}, r"^w must be an array, not rows of different lengths$"),
     ({"table": [1, 2]}, r"^table must have shape \(256,\), not \(2,\)$"),
-    ({"plan": plan_gemm(CORES["base"], 3, 4, 6)}, r"^plan must be made for the same core and for .*not"),
+    ({"plan": plan_gemm(CORES["base"], 3, 4, 6)}, r"^plan must be made for .*n=5.*, not .*n=6"),
+    ({"plan": plan_gemm(CORES["wide"], 3, 4, 5)},
+     r"^plan must be made for the core it is used on, with rows = 8, not 16$"),
     ({"plan": plan_gemm(CORES["base"], 3, 4, 5, signed=False)},
      r"^signed of gemm must be as planned, False, not True$"),
 ])
@@ -109,13 +127,22 @@ def test_bad_input_is_refused_in_a_sentence(change, message):
 
 @pytest.mark.parametrize(("sizes", "message"), [
     ((0, 1, 1), r"^m must be >= 1, not 0$"), ((1, 65794, 1), r"^k must be in 1\.\.65793, not 65794$"),
-    ((1, 1, -3), r"^n must be >= 1, not -3$")])
+    ((1, 1, -3), r"^n must be >= 1, not -3$"), ((1.5, 1, 1), r"^m must be >= 1, not 1\.5$"),
+    (("1", 1, 1), r"^m must be >= 1, not '1'$"), ((1 << 40, 1, 1), r"^the tensors must fit in 4294967296 bytes")])
 def test_bad_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         plan_gemm(CORES["base"], *sizes)
 
 
-def test_a_tiling_that_does_not_fit_is_refused():
-    tiling = Tiling(rows=2000, first_rows=1, last_rows=1, tiles=1, k_tiles=1, group_columns=8, outer="m")
-    with pytest.raises(ValueError, match="tiling must leave a slot in every memory"):
-        plan_gemm(CORES["base"], 2000, 8, 8, tiling=tiling)
+TILING = {"rows": 1, "first_rows": 1, "last_rows": 1, "tiles": 1, "k_tiles": 1, "group_columns": 8, "outer": "m"}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"rows": 2000}, "tiling must leave a slot in every memory"),
+    ({"rows": 0}, "^rows must be >= 1, not 0$"),
+    ({"outer": "k"}, "^outer must be 'm' or 'n', not 'k'$"),
+    ({"group_columns": 12}, "^group_columns must be a multiple of port_bytes = 8 or all 40 columns, not 12$"),
+])
+def test_a_tiling_that_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        plan_gemm(CORES["base"], 2000, 8, 40, tiling=Tiling(**(TILING | change)))
