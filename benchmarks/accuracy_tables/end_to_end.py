@@ -7,7 +7,7 @@ with the model under test left out are printed by fit_engines.py and fit_energy.
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from systolith_sim.estimate.replica import Replica
 from systolith_sim.estimate.request import Request
 from systolith_sim.parallel.layout import Layout
 
-Sizes = dict[str, object]
+Sizes = Mapping[str, object]
 Triple = tuple[float, float, float]
 
 

@@ -69,6 +69,7 @@ def test_an_fpga_computes_in_what_it_has():
 
 def test_carbon_is_energy_times_the_grid():
     (one,) = answer(Ask(model="llama-2-7b", on=("h100-sxm",), grid=400))
+    assert one.result.energy_j_per_token is not None
     grams = one.result.energy_j_per_token * 1e6 / 3.6e6 * 400
     assert one.result.provenance["carbon"].startswith(f"{grams:.3g} g CO2")
     with pytest.raises(ValueError, match="grid must be >= 0 g/kWh, not -1"):

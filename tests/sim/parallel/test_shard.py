@@ -59,6 +59,7 @@ def test_experts_of_a_group_are_all_experts(tp, dp, ep):
 def test_two_of_eight_experts_may_meet_on_one_device(ep, busiest):
     """One token goes to two experts of Mixtral; the second is on the first's device with (held - 1) / 7."""
     experts = architecture("mixtral-8x7b").experts
+    assert experts is not None
     assert busiest_experts(experts, Layout(tp=8, ep=ep), 1) == pytest.approx(busiest)
     assert busiest_experts(experts, Layout(tp=8, ep=ep), 10_000) == 8 / ep
 
