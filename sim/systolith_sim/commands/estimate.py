@@ -33,6 +33,9 @@ def estimate(
     format: Annotated[str | None, typer.Option(help="W, W/A or W/A/KV: weights, activations, cache; bf16")] = None,
     engine: Annotated[str | None, typer.Option(help="none, or an inference engine; vllm on GPUs unless given")] = None,
     train: Annotated[bool, typer.Option("--train", help="a training step of the batch, no generation")] = False,
+    closed_loop: Annotated[
+        bool, typer.Option("--closed-loop", help="the batch in flight all the time, each replaced as it ends")
+    ] = False,
     search: Annotated[bool, typer.Option("--search", help="best layout of the devices, within the bounds")] = False,
     objective: Annotated[str, typer.Option(help="what --search makes best: latency, throughput or price")] = "latency",
     max_latency: Annotated[float | None, typer.Option(help="--search: most seconds in all")] = None,

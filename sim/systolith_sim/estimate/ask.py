@@ -12,6 +12,7 @@ from systolith_sim.estimate.price import carbon_g_per_million
 from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
+from systolith_sim.estimate.served import estimate_served
 from systolith_sim.estimate.training import estimate_training
 from systolith_sim.parallel.layout import Layout
 
@@ -33,6 +34,7 @@ class Ask:
     format: str | None = None
     engine: str | None = None
     train: bool = False
+    closed_loop: bool = False
     search: bool = False
     objective: str = "latency"
     max_latency: float | None = None
@@ -56,6 +58,8 @@ def answer(ask: Ask) -> list[Estimate]:
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
+    if ask.train and ask.closed_loop:
+        raise ValueError("train must not be given with closed-loop")
     if ask.objective not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {ask.objective!r}")
     found = [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
@@ -84,7 +88,8 @@ def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: De
         if ask.train:
             return estimate_training(ask.model, model, device, request, layout, find_recipe(ask.engine))
         engine = find_engine(ask.engine or default_engine(device))
-        return estimate(ask.model, model, device, request, layout, engine)
+        say = estimate_served if ask.closed_loop else estimate
+        return say(ask.model, model, device, request, layout, engine)
 
     if ask.search:
         if ask.devices is None:

@@ -76,18 +76,23 @@ def estimate(
     lacking = lacking_energy(device, passes["prefill"])
     tokens = request.batch * (request.generate if model.generates else request.prompt)
     prefill, decode = tallies["prefill"], tallies.get("decode")
-    intervals = {"ttft_s": _with_engine(prefill, engine)}
+    intervals = {"ttft_s": with_engine(prefill, engine)}
     if decode is not None:
-        low, high = _with_engine(decode, engine)
+        low, high = with_engine(decode, engine)
         intervals["tpot_s"] = (low / steps, high / steps)
     whole = prefill if decode is None else prefill + decode
     parts = Parts(
         name=name, device=device, layout=layout, formats=request.formats, engine=engine.id, tokens=tokens,
-        whole=whole, interval_s=_with_engine(whole, engine), memory=memory, lacking=lacking,
-        provenance=_provenance(device, engine, lacking), ttft_s=prefill.seconds,
+        whole=whole, interval_s=with_engine(whole, engine), memory=memory, lacking=lacking,
+        provenance=sources(device, engine, lacking), ttft_s=prefill.seconds,
         tpot_s=None if decode is None else decode.seconds / steps, intervals=intervals,
     )  # fmt: skip
     one = Estimate(assembled(parts), device, passes, tallies, lambda: _timeline(replica, share))
+    return with_advice(one, replica, share, memory)
+
+
+def with_advice(one: Estimate, replica: Replica, share: Request, memory: Memory) -> Estimate:
+    """The estimate; where it does not fit, with the sentence that says what would."""
     return one if memory.fits else one.with_provenance(fit=advice(memory, _changes(replica, share)))
 
 
@@ -151,7 +156,7 @@ def _largest_batch(replica: Replica, request: Request) -> int:
     return low
 
 
-def _with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
+def with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
     """Interval of a tally, at least as wide as the engine's own scored error."""
     low, high = tally.interval_s
     for error in engine.errors:
@@ -159,7 +164,8 @@ def _with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
     return low, high
 
 
-def _provenance(device: Device, engine: Engine, lacking: str) -> dict[str, str]:
+def sources(device: Device, engine: Engine, lacking: str) -> dict[str, str]:
+    """Where the figures of an inference come from, by topic."""
     constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s))
     power = [device.power.active_w or device.power.idle_w, device.main_memory.energy_j_per_byte]
     energy = joined(device.cite(datum) for datum in power if datum is not None)

@@ -5,7 +5,7 @@ from pathlib import Path
 from systolith_sim.devices.device import Device
 from systolith_sim.estimate.generate import Estimate
 from systolith_sim.estimate.passes import Pass
-from systolith_sim.estimate.result import EstimateResult, results_json
+from systolith_sim.estimate.result import EstimateResult, kind_of, results_json
 from systolith_sim.report.page import fill, write_page
 from systolith_sim.report.perfetto import write_trace
 from systolith_sim.report.plots import KIND_SYMBOLS, LOG_TICKS, PALETTE, Plot
@@ -36,12 +36,11 @@ def render(found: list[Estimate]) -> str:
     for index, one in enumerate(found, start=1):
         figures[f"breakdown-{index}"] = breakdown(one)
         figures[f"roofline-{index}"] = roofline(one)
-    what = "training step" if first.ttft_s is None else "static batch"
     return fill(
         "estimate.html.j2",
         figures,
         title=f"{first.model} on {', '.join(_label(one.result) for one in found)}",
-        lead=f"{what}, {first.format}",
+        lead=f"{kind_of(first)}, {first.format}",
         rows=[_row(one.result) for one in found],
         devices=[_label(one.result) for one in found],
         provenance={_label(one.result): one.result.provenance for one in found},

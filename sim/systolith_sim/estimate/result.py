@@ -86,6 +86,13 @@ class EstimateResult(_Part):
     """{topic: sentence or list of sources}: where the figures come from; ``fit`` says what would make it fit."""
 
 
+def kind_of(result: EstimateResult) -> str:
+    """What a result describes, for headings."""
+    if result.ttft_s is None:
+        return "training step"
+    return "closed loop" if "served" in result.provenance else "static batch"
+
+
 def json_schema() -> str:
     """JSON Schema of the command's output; the packaged copy is systolith_sim/schemas/estimate-1.json."""
     item = EstimateResult.model_json_schema(by_alias=True, mode="serialization")

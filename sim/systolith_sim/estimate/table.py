@@ -5,7 +5,7 @@ from rich.table import Table
 
 from systolith_sim.estimate.advise import Advice
 from systolith_sim.estimate.generate import Estimate
-from systolith_sim.estimate.result import EstimateResult
+from systolith_sim.estimate.result import EstimateResult, kind_of
 from systolith_sim.units import GB, si
 
 WIDE = 180
@@ -16,8 +16,7 @@ def print_estimates(found: list[Estimate]) -> None:
     """One row a device, then what a reader must know."""
     console = _console()
     first = found[0].result
-    what = "training step" if first.ttft_s is None else "static batch"
-    table = Table(title=f"{first.model}, {first.format}, {what}")
+    table = Table(title=f"{first.model}, {first.format}, {kind_of(first)}")
     columns = ("device", "layout", "engine", "first token", "per token", "total", "tokens/s", "J/token", "power",
                "USD/M tokens", "memory", "fits", "bound by")  # fmt: skip
     for column in columns:

@@ -16,6 +16,7 @@ from systolith_sim.estimate.models import find_model
 from systolith_sim.estimate.replica import Replica
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.result import json_schema, results_json
+from systolith_sim.estimate.served import estimate_served
 from systolith_sim.parallel.layout import Layout
 
 REQUEST = Request(batch=8, prompt=256, generate=64)
@@ -164,6 +165,23 @@ def test_time_per_token_of_a_served_model():
     more = closed_loop(replica, concurrency=32, prompt=1024, generate=512).tpot_s
     assert 6.5e-3 < few < 8e-3
     assert 9e-3 < more < 11e-3
+
+
+def test_a_served_estimate_is_the_closed_loop():
+    model, device, engine = find_model("llama-3.1-8b"), find_device("h100-sxm"), find_engine("vllm")
+    request = Request(batch=32, prompt=1024, generate=128)
+    result = estimate_served("m", model, device, request, Layout(dp=2), engine).result
+    loop = closed_loop(
+        Replica(device, model, Layout(dp=2), engine, Formats()), concurrency=16, prompt=1024, generate=128
+    )
+    assert result.total_s == pytest.approx(loop.latency_s)
+    assert result.tpot_s == pytest.approx(loop.tpot_s)
+    assert result.tokens_per_s == pytest.approx(2 * loop.requests_per_s * 128)
+    assert result.energy_j_per_token == pytest.approx(loop.work.joules[1] / 128, rel=0.01)
+    for field, (low, high) in result.interval.items():
+        assert low <= getattr(result, field) <= high
+    with pytest.raises(ValueError, match="model must generate tokens"):
+        estimate_served("bert", find_model("bert-base-uncased"), device, request, Layout(), engine)
 
 
 def test_engines_are_files_and_refuse_what_is_wrong():
