@@ -16,23 +16,17 @@ import numpy as np
 
 import fit_write
 from fit_rows import (
-    ATTENTION_FILES,
     GEMM_FILES,
     TPU_PRODUCTS,
     WEIGHT_COPIES,
     Array,
-    AttentionRows,
     GemmRows,
     Mask,
-    attention_roofline,
-    attention_rows,
     gemm_roofline,
     gemm_rows,
     streaming_rows,
     tpu_layers,
-    visible,
 )
-from systolith_sim.devices.attention import ATTENTION, AttentionConstants, AttentionLibrary, attention
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, TileConstants, tiled_gemm
 from systolith_sim.devices.library import find_device
@@ -41,8 +35,6 @@ from systolith_sim.devices.systolic import systolic_gemm
 ROWS_FITTED = 600
 """Rows of each table the fit looks at; a fixed sample keeps it under a minute."""
 STEPS = (0.2, 0.05, 0.02, 0.01)
-FUSED = {"a100-80": (False, False), "h100-sxm": (True, True), "h200": (True, True)}
-"""FlashAttention 2 on A100, 3 on Hopper: (packs_groups, splits_ungrouped)."""
 TPU_KERNEL_S = 5.5e-7
 """Shortest kernel inside an XLA program: a norm of 1 to 64 rows in the TPU v6e table, 0.5 to 0.6 us."""
 Parameters = dict[str, float]
@@ -145,33 +137,6 @@ def scored(device: Device, operator: str, on: str, terms: Terms, measured: Array
     return Scored(device.id, operator, on, terms.total_s, measured, regimes, roofline)
 
 
-def attention_terms(
-    device: Device, gemm: Parameters, fitted: Parameters, rows: AttentionRows, constants: AttentionConstants
-) -> Terms:
-    """Predicted times of attention rows; feed and memory efficiency come from the GEMM fit."""
-    own = {**gemm, "launch_s": fitted["launch_s"], "compute_efficiency": fitted["efficiency"]}
-    library = AttentionLibrary(*FUSED[device.id], fitted["cache_passes"])
-    return attention(
-        machine(device, own), rows.sizes, causal=True, element_bytes=2, kv_bytes=2, library=library,
-        constants=constants,
-    )  # fmt: skip
-
-
-def fit_attention(
-    device: Device, gemm: Parameters, tables: list[AttentionRows], constants: AttentionConstants = ATTENTION
-) -> Parameters:
-    """Launch, efficiency and cache passes of one library on one GPU."""
-    seen = [visible(rows, rows.fitted) for rows in tables]
-
-    def loss(trial: Parameters) -> float:
-        return sum(
-            distance(attention_terms(device, gemm, trial, rows, constants).total_s, rows.seconds)
-            for rows in seen
-        )
-
-    return descend(loss, {"launch_s": 1e-5, "efficiency": 0.6, "cache_passes": 2.0})
-
-
 def score_gemms(data: Path) -> tuple[dict[str, Parameters], Parameters, list[Scored], list[Scored]]:
     """Fits of every GPU, its class's parameters, scores, and scores with each GPU left out of the class."""
     devices = {name: find_device(name) for name in GEMM_FILES}
@@ -212,24 +177,6 @@ def absolute(shared: Parameters, device: Device) -> Parameters:
         "feed_bytes_per_s": shared["feed_bytes_per_s"] * rate,
         "k_step_s": shared["k_step_s"] / rate,
     }
-
-
-def score_attentions(
-    data: Path, gemms: Mapping[str, Parameters]
-) -> tuple[dict[str, Parameters], list[Scored]]:
-    """Attention libraries on three GPUs, prefill and decode scored apart."""
-    fits, scores = {}, []
-    for name in ATTENTION_FILES:
-        device = find_device(name)
-        tables = {phase: attention_rows(data, name, phase) for phase in ("context", "generation")}
-        fits[name] = fit_attention(device, gemms[name], list(tables.values()))
-        for phase, rows in tables.items():
-            unseen = visible(rows, ~rows.fitted)
-            terms = attention_terms(device, gemms[name], fits[name], unseen, ATTENTION)
-            label = "attention prefill" if phase == "context" else "attention decode"
-            roofline = attention_roofline(device, unseen)
-            scores.append(scored(device, label, "itself", terms, unseen.seconds, roofline))
-    return fits, scores
 
 
 def score_streaming(data: Path, gemm: Parameters) -> tuple[Parameters, Scored]:
@@ -319,33 +266,6 @@ def fit_tiles(data: Path) -> TileConstants:
                     gemm_terms(devices[name], fits[name], rows, TileConstants(**trial)).total_s, rows.seconds
                 )
                 for name, rows in seen.items()
-            )
-
-        shared = replace(shared, **descend(loss, asdict(shared)))
-    return shared
-
-
-def fit_fused(data: Path, tiles: TileConstants) -> AttentionConstants:
-    """What all GPUs share in attention, alternating with each library's own parameters."""
-    devices = {name: find_device(name) for name in ATTENTION_FILES}
-    gemms = {name: fit_gemm(devices[name], gemm_rows(data, name), tiles) for name in devices}
-    tables = {
-        name: [attention_rows(data, name, phase) for phase in ("context", "generation")] for name in devices
-    }
-    seen = {name: [visible(rows, rows.fitted) for rows in both] for name, both in tables.items()}
-    shared = ATTENTION
-    for _ in range(3):
-        own = {name: fit_attention(devices[name], gemms[name], tables[name], shared) for name in devices}
-
-        def loss(trial: Parameters, own: Mapping[str, Parameters] = own) -> float:
-            constants = AttentionConstants(**trial)
-            return sum(
-                distance(
-                    attention_terms(devices[name], gemms[name], own[name], rows, constants).total_s,
-                    rows.seconds,
-                )
-                for name, both in seen.items()
-                for rows in both
             )
 
         shared = replace(shared, **descend(loss, asdict(shared)))

@@ -1,57 +1,120 @@
-"""Attention on a GPU: fused kernels that walk blocks of keys, one thread block a tile of queries.
+"""Attention on a GPU: fused kernels whose thread blocks hold a tile of queries and walk blocks of keys.
 
 Form and constants: docs/reference/kernel-cost.md. Functions take arrays, like ``gemm``.
 """
 
 from dataclasses import dataclass, fields
+from typing import Literal, NotRequired, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from systolith_sim.devices.gemm import CONSTANTS, Array, Machine, Terms, smooth_maximum
+from systolith_sim.devices.gemm import Array, Machine, Terms, missing_share, smooth_maximum
 
-BLOCK = 128
-"""Queries and keys of one block."""
-SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128])
-"""Splits of the keys a decode kernel chooses from."""
+SPLIT_SLACK = 0.85
+"""Least share of the best occupancy at which FlashAttention 2 stops adding splits (its num_splits_heuristic)."""
+FULL_SHARE = 0.8
+"""Share of the slots above which FlashAttention 2 does not split (the same function)."""
+MOST_SPLITS = 128
+"""Most splits of one sequence (the same function)."""
+EVEN_SLACK = 1.1
+"""Work beyond an even share that FlashAttention 3 plans for (its prepare_varlen_num_blocks)."""
+PLANNED_SEQUENCES = 992
+"""Sequences above which FlashAttention 3 plans no splits (the same function)."""
+SMALL_HEAD = 64
+"""Largest head size that takes a library's ``small_head_tile``."""
+WRITE_THREADS_ELEMENTS = 512
+"""Elements of a token at which a thread block that writes the cache is as wide as it gets."""
 
 
 @dataclass(frozen=True)
 class AttentionLibrary:
-    """What belongs to the library and engine, not to the silicon."""
+    """What belongs to the library, not to the silicon: its tiles, its planning, its helper kernels."""
 
+    query_tile: int
+    """Rows of queries that a thread block holds."""
+    small_head_tile: int
+    """The same for heads of at most 64."""
+    resident: int
+    """Thread blocks on one unit at a time."""
+    lone_softmax: float
+    """How much longer the softmax takes where a thread block has the unit for itself, with nothing to hide it."""
     packs_groups: bool
-    """Queries that share keys and values fill one tile (FlashAttention 3), or each head has its own (2)."""
-    splits_ungrouped: bool
-    """Decode splits the keys also where every head has its own keys and values."""
-    cache_passes: float
-    """Times the new keys and values pass the memory when they are put into the cache."""
+    """Queries that share keys and values fill one tile also in prefill."""
+    splits: Literal["filling", "even"]
+    """Decode splits the keys to fill all slots, where heads are grouped (2), or to an even share (3)."""
+    combine_s: float
+    """Second kernel that merges the splits of a decode."""
+    combine_split_s: float
+    """The same, for each split."""
+    plan_s: float
+    """Planning of even splits, for each pair of sequences."""
+    regroup_s: float
+    """Kernels that bring grouped queries together, and back, where sequences and groups are several."""
+    quantized_keys: int = 128
+    """Keys of one block where the cache is quantized; 128 otherwise."""
+    quantized_multiply: float = 1.0
+    """Time of a block's products against bf16 where the cache is quantized: faster products, values transposed."""
+    quantized_softmax: float = 1.0
+    """Time of a block's softmax against bf16 where the cache is quantized."""
+    quantizing_passes: float = 0.0
+    """Times the queries pass the memory to be quantized as the cache is."""
 
 
 @dataclass(frozen=True)
 class AttentionConstants:
-    """Constants shared by all GPUs, fitted once on A100, H100 and H200 by benchmarks/fit_devices.py."""
+    """Constants shared by all GPUs, fitted once on A100, H100 and H200 by benchmarks/fit_attention.py."""
 
-    tile_start_blocks: float = 1.143
-    """Start and end of a prefill thread block, in times of one block of keys at head size 128."""
-    decode_start_s: float = 5.372e-7
-    """Start of one decode thread block."""
-    combine_s: float = 7.929e-6
-    """Second kernel that merges the splits of a decode."""
-    decode_resident: float = 1.105
-    """Decode thread blocks resident on one unit."""
-    decode_feed: float = 0.5653
-    """Feed rate of a decode thread block as a share of ``feed_bytes_per_s``."""
-    row_s: float = 1.473e-8
-    """Decode: cost of a sequence and key-value head beside its data, such as page tables."""
+    sharpness: float = 3.638
+    """Exponent of the smooth maximum of compute and memory."""
+    softmax_ops: float = 15.85
+    """Vector operations of one score: scale, maximum, exponential, sum, conversion."""
+    head_start: float = 0.447
+    """Share of a thread block's start that grows with the head size."""
+    row_passes: float = 4.59
+    """Times a row of queries and its result pass the feed path where no other thread block hides it."""
+    merge_passes: float = 6.44
+    """Times a split's partial result (fp32) passes the feed path."""
+    decode_share: float = 0.808
+    """Time of a block of keys in decode against prefill: nothing is masked."""
+    write_row_s: float = 9.69e-7
+    """A thread block that writes one token into the cache."""
+    write_passes: float = 0.609
+    """Times new keys and values pass the memory on their way into the cache, read and written."""
 
 
+FLASH2 = AttentionLibrary(
+    query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.594, packs_groups=False, splits="filling",
+    combine_s=5.98e-6, combine_split_s=1.965e-7, plan_s=0.0, regroup_s=7.60e-6,
+)  # fmt: skip
+"""FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
+FLASH3 = AttentionLibrary(
+    query_tile=128, small_head_tile=192, resident=1, lone_softmax=1.0, packs_groups=True, splits="even",
+    combine_s=7.56e-7, combine_split_s=7.97e-8, plan_s=6.99e-11, regroup_s=0.0, quantized_keys=160, quantized_multiply=1.248,
+    quantized_softmax=0.419, quantizing_passes=0.771,
+)  # fmt: skip
+"""FlashAttention 3 with a paged cache, as in vLLM 0.14 and 0.22; its constants fitted on H100 and H200."""
+LIBRARIES = {"flash-attention-2": FLASH2, "flash-attention-3": FLASH3}
 ATTENTION = AttentionConstants()
 
 
 @dataclass(frozen=True)
+class AttentionFit:
+    """What was fitted for one library on one device."""
+
+    launch_s: float
+    """Start to end of a fused attention that does nothing, with the kernels that plan it."""
+    efficiency: float
+    """Share of the peak rate that a thread block's products reach."""
+    start_s: float
+    """Start and end of one thread block, as one unit sees it."""
+    quantized_launch_s: float = 0.0
+    """Added to ``launch_s`` where the cache is quantized."""
+
+
+@dataclass(frozen=True)
 class AttentionSizes:
-    """Sizes of an attention, arrays of one shape: batch, heads, key-value heads, queries, keys, head size."""
+    """Sizes of an attention, arrays of one shape."""
 
     batch: Array
     heads: Array
@@ -59,81 +122,233 @@ class AttentionSizes:
     queries: Array
     keys: Array
     head_size: Array
+    value_size: Array
+    """Size of a value; ``head_size`` but for latent attention."""
+    window: Array
+    """Keys that a query sees at most; infinite without a sliding window."""
 
     @classmethod
-    def of(cls, *sizes: ArrayLike) -> "AttentionSizes":
-        """From scalars or arrays, in the order of the fields."""
-        return cls(*(np.atleast_1d(np.asarray(size, float)) for size in sizes))
+    def of(
+        cls,
+        batch: ArrayLike, heads: ArrayLike, kv_heads: ArrayLike, queries: ArrayLike, keys: ArrayLike,
+        head_size: ArrayLike, value_size: ArrayLike | None = None, window: ArrayLike = np.inf,
+    ) -> "AttentionSizes":  # fmt: skip
+        """From scalars or arrays."""
+        values = head_size if value_size is None else value_size
+        sizes = (batch, heads, kv_heads, queries, keys, head_size, values, window)
+        return cls(*np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, float)) for size in sizes)))
 
     def rows(self, chosen: NDArray[np.bool_]) -> "AttentionSizes":
         """The rows that an index or mask chooses."""
         return AttentionSizes(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def visited_keys(self, causal: bool) -> Array:
-        """Mean number of keys one query sees; the last query sees every key."""
-        both = np.minimum(self.queries, self.keys)
-        return self.keys - (both * (both - 1) / 2 / self.queries if causal else 0.0)
+    @property
+    def seen(self) -> Array:
+        """Keys that any query sees."""
+        return np.minimum(self.keys, self.window + self.queries - 1)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Work in thread blocks: seconds of one block of keys, shared and alone, and where a tile begins and ends."""
+
+    tile: Array
+    key_block: Array
+    shared_s: Array
+    lone_s: Array
+    start_s: Array
+
+
+class AttentionUse(TypedDict):
+    """How an attention is used, beside its sizes."""
+
+    causal: bool
+    """The last query sees every key, each before it one less."""
+    element_bytes: float
+    """Bytes of an element of queries and result."""
+    kv_bytes: float
+    """Bytes of an element of keys and values; below 2 the cache is quantized."""
+    writes_cache: NotRequired[bool]
+    """New keys and values are put into the cache by a kernel of their own; true unless said."""
+    shared_values: NotRequired[bool]
+    """Values are a part of each key (latent attention), and read once; false unless said."""
+    reuse_bytes: NotRequired[float]
+    """Bytes of other tensors that pass before the cached keys and values are read again; 0 unless said."""
+    planned_kv_heads: NotRequired[int | None]
+    """Key-value heads that the splits were planned for, where that differs from those computed."""
 
 
 def attention(
     machine: Machine,
     sizes: AttentionSizes,
     *,
-    causal: bool,
-    element_bytes: float,
-    kv_bytes: float,
+    fit: AttentionFit,
     library: AttentionLibrary,
+    vector_ops_per_s: float,
     constants: AttentionConstants = ATTENTION,
+    **how: Unpack[AttentionUse],
 ) -> Terms:
     """Seconds of fused attention; a single query per sequence takes the decode kernel.
 
-    ``element_bytes`` is the size of an element of queries and result, ``kv_bytes`` of keys and values.
+    Parameters
+    ----------
+    machine : Machine
+        Its launch is that of the kernel that writes the cache.
+    vector_ops_per_s : float
+        Peak outside the matrix units, for the softmax.
+    how
+        As ``AttentionUse`` says.
     """
-    moved = 2 * sizes.batch * sizes.heads * sizes.queries * sizes.head_size * element_bytes
-    moved = moved + 2 * sizes.batch * sizes.kv_heads * sizes.keys * sizes.head_size * kv_bytes
-    written = (
-        2 * sizes.batch * sizes.kv_heads * sizes.queries * sizes.head_size * kv_bytes * library.cache_passes
-    )
-    rate = machine.memory_efficiency * machine.bandwidth_bytes_per_s
-    single = sizes.queries == 1
-    compute = np.where(
-        single,
-        _decode_s(machine, sizes, kv_bytes, library, constants),
-        _prefill_s(machine, sizes, causal, library, constants),
-    )
-    serial = np.where(single, constants.row_s * sizes.batch * sizes.kv_heads, written / rate)
-    body = smooth_maximum(compute, moved / rate, CONSTANTS.sharpness) + serial
-    launch = np.full_like(body, machine.launch_s)
-    return Terms(launch + body, launch, compute, moved / rate + serial)
+    s, c, quantized = sizes, constants, how["kv_bytes"] < 2
+    blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
+    single = s.queries == 1
+    decode, merge = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)
+    compute = np.where(single, decode, _prefill_s(machine, s, blocks, library, how["causal"]))
+    grouped = single & (s.heads > s.kv_heads)
+    rows = s.batch * s.heads * s.queries
+    row_bytes = c.row_passes * (s.head_size + s.value_size) * how["element_bytes"]
+    exposed = (library.resident == 1) | grouped
+    compute = compute + exposed * rows * row_bytes / (machine.units * machine.feed_bytes_per_s)
+    serial = np.where(single, merge, 0.0)
+    if quantized:
+        serial = serial + library.quantizing_passes * _stream_s(
+            machine, rows * s.head_size * (how["element_bytes"] + how["kv_bytes"])
+        )
+    launch = fit.launch_s + quantized * fit.quantized_launch_s
+    launch = launch + library.regroup_s * (grouped & (s.batch > 1) & (s.kv_heads > 1))
+    if how.get("writes_cache", True):
+        launch, serial = launch + machine.launch_s, serial + _write_s(machine, s, how, c)
+    memory = _memory_s(machine, s, how)
+    body = smooth_maximum(compute, memory, c.sharpness) + serial
+    return Terms(launch + body, launch, compute + serial, memory)
+
+
+def _stream_s(machine: Machine, moved_bytes: Array) -> Array:
+    return moved_bytes / (machine.memory_efficiency * machine.bandwidth_bytes_per_s)
+
+
+def _blocks(
+    machine: Machine,
+    s: AttentionSizes,
+    fit: AttentionFit,
+    library: AttentionLibrary,
+    vector_ops_per_s: float,
+    quantized: bool,
+    c: AttentionConstants,
+) -> _Blocks:
+    tile = np.where(s.head_size <= SMALL_HEAD, library.small_head_tile, library.query_tile).astype(float)
+    keys = float(library.quantized_keys if quantized else 128)
+    unit_rate = fit.efficiency * machine.peak_ops_per_s / machine.units
+    multiply = 2 * tile * keys * (s.head_size + s.value_size) / unit_rate
+    softmax = c.softmax_ops * tile * keys / (vector_ops_per_s / machine.units)
+    if quantized:
+        multiply, softmax = multiply * library.quantized_multiply, softmax * library.quantized_softmax
+    start = fit.start_s * (1 + c.head_start * ((s.head_size + s.value_size) / 256 - 1))
+    lone = multiply + library.lone_softmax * softmax
+    return _Blocks(tile, np.full_like(tile, keys), multiply + softmax, lone, start)
+
+
+def _rounds_s(machine: Machine, blocks: Array, shared_s: Array, lone_s: Array, resident: int) -> Array:
+    """Seconds of equal thread blocks dealt to all units, ``resident`` at a time on each."""
+    slots = machine.units * resident
+    full = np.floor(blocks / slots)
+    last = np.ceil((blocks - full * slots) / machine.units)
+    return full * resident * shared_s + np.where(last == 1, lone_s, last * shared_s)
 
 
 def _prefill_s(
-    machine: Machine, s: AttentionSizes, causal: bool, library: AttentionLibrary, c: AttentionConstants
+    machine: Machine, s: AttentionSizes, blocks: _Blocks, library: AttentionLibrary, causal: bool
 ) -> Array:
-    unit_rate = machine.compute_efficiency * machine.peak_ops_per_s / machine.units
-    block_s = 4 * BLOCK * BLOCK * s.head_size / unit_rate
-    start_s = c.tile_start_blocks * 4 * BLOCK * BLOCK * 128 / unit_rate
     group = s.heads / s.kv_heads
-    if library.packs_groups:
-        tiles = s.batch * s.kv_heads * np.ceil(s.queries * group / BLOCK)
-    else:
-        tiles = s.batch * s.heads * np.ceil(s.queries / BLOCK)
-    narrowest = np.minimum(BLOCK, np.ceil(s.keys / 64) * 64) / BLOCK
-    key_blocks = np.maximum(s.visited_keys(causal) / BLOCK + (0.5 if causal else 0.0), narrowest)
-    longest = np.maximum(s.keys / BLOCK, 1) * block_s + start_s
-    return np.maximum(longest, tiles * (key_blocks * block_s + start_s) / machine.units)
+    tokens = blocks.tile / group if library.packs_groups else blocks.tile
+    tiles = s.batch * (s.kv_heads if library.packs_groups else s.heads) * np.ceil(s.queries / tokens)
+    most = np.ceil(np.minimum(s.keys, s.window + tokens) / blocks.key_block)
+    mean = _mean_blocks(s, tokens, blocks.key_block, most) if causal else most
+    shared, lone = (blocks.start_s + mean * each for each in (blocks.shared_s, blocks.lone_s))
+    longest = blocks.start_s + most * blocks.lone_s
+    return np.maximum(_rounds_s(machine, tiles, shared, lone, library.resident), longest)
+
+
+def _mean_blocks(s: AttentionSizes, tokens: Array, key_block: Array, most: Array) -> Array:
+    """Mean blocks of keys that a tile visits under a causal mask; the last tile visits ``most``.
+
+    The tile that ends at token e visits min(e, window + tokens) keys, in whole blocks.
+    """
+    tiles, before = np.ceil(s.queries / tokens), s.keys - s.queries
+    cap = np.minimum(s.window + tokens, 4 * (s.keys + tokens))
+    rising = np.clip(np.floor((cap - before) / tokens), 0, tiles - 1)
+    visited = rising * before + tokens * rising * (rising + 1) / 2 + (tiles - 1 - rising) * cap
+    whole = np.gcd(np.maximum(tokens, 1).astype(int), key_block.astype(int)) / key_block
+    rounding = (tiles - 1) * (1 - whole) / 2
+    return np.minimum((visited / key_block + rounding + most) / tiles, most)
 
 
 def _decode_s(
-    machine: Machine, s: AttentionSizes, kv_bytes: float, library: AttentionLibrary, c: AttentionConstants
-) -> Array:
-    block_bytes = 2 * BLOCK * s.head_size * kv_bytes
-    block_s = (block_bytes / (c.decode_feed * machine.feed_bytes_per_s))[:, None]
-    blocks = np.ceil(s.keys / BLOCK)[:, None]
-    rows = (s.batch * s.kv_heads)[:, None]
-    rounds = np.ceil(rows * SPLITS / (c.decode_resident * machine.units))
-    work = rounds * (np.ceil(blocks / SPLITS) * block_s + c.decode_start_s) + (SPLITS > 1) * c.combine_s
-    refused = (SPLITS > 1) & (blocks < SPLITS)
-    if not library.splits_ungrouped:
-        refused = refused | ((SPLITS > 1) & (s.heads == s.kv_heads)[:, None])
-    return np.where(refused, np.inf, work).min(1)
+    machine: Machine,
+    s: AttentionSizes,
+    blocks: _Blocks,
+    library: AttentionLibrary,
+    planned_kv_heads: int | None,
+    c: AttentionConstants,
+) -> tuple[Array, Array]:
+    """Seconds of the split kernel, and of the kernels that plan and merge the splits."""
+    group = s.heads / s.kv_heads
+    tile = np.minimum(blocks.tile, 128.0)
+    share = c.decode_share * tile / blocks.tile
+    rows = s.batch * s.kv_heads * np.ceil(group / tile)
+    walked = np.ceil(np.minimum(s.keys, s.window) / blocks.key_block)
+    if library.splits == "even":
+        planned = rows if planned_kv_heads is None else s.batch * planned_kv_heads
+        splits = _even_splits(planned, walked, s.batch, machine.units)
+    else:
+        splits = np.where(group > 1, _filling_splits(rows, walked, machine.units * library.resident), 1.0)
+    steps = np.ceil(walked / splits)
+    shared, lone = (blocks.start_s + steps * share * each for each in (blocks.shared_s, blocks.lone_s))
+    seconds = _rounds_s(machine, rows * splits, shared, lone, library.resident)
+    partial = 4 * c.merge_passes * splits * s.batch * s.heads * s.value_size
+    merge = library.combine_s + library.combine_split_s * splits
+    merge = merge + partial / (machine.units * machine.feed_bytes_per_s)
+    plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
+    return seconds, np.where(splits > 1, merge, 0.0) + plan
+
+
+def _even_splits(rows: Array, walked: Array, batch: Array, units: int) -> Array:
+    share = np.maximum(np.ceil(EVEN_SLACK * rows * walked / units), 1.0)
+    return np.where(batch > PLANNED_SEQUENCES, 1.0, np.minimum(np.ceil(walked / share), MOST_SPLITS))
+
+
+def _filling_splits(rows: Array, walked: Array, slots: int) -> Array:
+    """Fewest splits whose last round is nearly as full as that of the best number of splits."""
+    splits = np.arange(1, MOST_SPLITS + 1)[None, :]
+    waves = rows[:, None] * splits / slots
+    steps = np.ceil(walked[:, None] / splits)
+    useful = (splits == 1) | (steps != np.ceil(walked[:, None] / np.maximum(splits - 1, 1)))
+    full = np.where(useful & (splits <= walked[:, None]), waves / np.ceil(waves), 0.0)
+    chosen = (full >= SPLIT_SLACK * full.max(1, keepdims=True)).argmax(1) + 1.0
+    return np.where(rows >= FULL_SHARE * slots, 1.0, chosen)
+
+
+def _token_bytes(s: AttentionSizes, how: AttentionUse, element_bytes: float) -> Array:
+    """Bytes of the keys and values of one token."""
+    return s.kv_heads * (s.head_size + (0.0 if how.get("shared_values") else s.value_size)) * element_bytes
+
+
+def _memory_s(machine: Machine, s: AttentionSizes, how: AttentionUse) -> Array:
+    """Seconds on main memory: the cache as cold as other tensors leave it, what was just computed hot."""
+    token = _token_bytes(s, how, how["kv_bytes"])
+    fresh = s.batch * s.heads * s.queries * (s.head_size + s.value_size) * how["element_bytes"]
+    fresh = fresh + s.batch * token * np.minimum(s.queries, s.seen)
+    cached = s.batch * token * np.maximum(s.seen - s.queries, 0.0)
+    missed = fresh * missing_share(fresh + cached, machine.cache_bytes)
+    between = fresh + cached + how.get("reuse_bytes", 0.0)
+    return _stream_s(machine, missed + cached * missing_share(between, machine.cache_bytes))
+
+
+def _write_s(machine: Machine, s: AttentionSizes, how: AttentionUse, c: AttentionConstants) -> Array:
+    """Seconds that new keys and values take into the cache, one thread block a token."""
+    tokens = s.batch * s.queries
+    moved = tokens * _token_bytes(s, how, how["element_bytes"] + how["kv_bytes"])
+    width = np.minimum(s.kv_heads * s.head_size, WRITE_THREADS_ELEMENTS) / WRITE_THREADS_ELEMENTS
+    working = moved + 2 * tokens * s.heads * s.head_size * how["element_bytes"]
+    missed = moved * missing_share(working, machine.cache_bytes)
+    return tokens * width * c.write_row_s / machine.units + c.write_passes * _stream_s(machine, missed)

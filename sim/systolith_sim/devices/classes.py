@@ -21,6 +21,11 @@ from systolith_sim.devices.device import (
 from systolith_sim.devices.figures import Datum, Strict, tuples
 
 
+WIDE_UNIT_OPS_PER_S = 6e12
+"""Peak of a unit in bf16 that asynchronous products and copies go with, on which FlashAttention 3 rests: 7.5e12 on
+Hopper, 15e12 on Blackwell, at most 4.3e12 (MI300X) before and elsewhere."""
+
+
 class DeviceClass(Strict):
     """What machines of one kind have in common; fitted on some, scored on each with itself left out."""
 
@@ -44,6 +49,8 @@ class DeviceClass(Strict):
     """As in ``KernelParameters``."""
     attention: AttentionParameters | None = None
     """As in ``KernelParameters``."""
+    attention_wide: AttentionParameters | None = None
+    """The same where one unit's peak is ``WIDE_UNIT_OPS_PER_S`` or more."""
     errors: tuple[RegimeError, ...] = ()
     """Scored with the device under test left out of the fit."""
 
@@ -68,7 +75,7 @@ class DeviceClass(Strict):
             feed_bytes_per_s=feed,
             k_step_s=_scaled(step, 1 / unit_rate) if step is not None else _scaled(self.launch_s, 0.0),
             streaming_efficiency=self.streaming_efficiency,
-            attention=self.attention,
+            attention=self.attention_wide if unit_rate >= WIDE_UNIT_OPS_PER_S else self.attention,
         )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from systolith_model.graph import Format
 from systolith_sim.devices.figures import Confidence, Datum, Figure, How, Strict
+from systolith_sim.devices.parameters import CollectiveParameters, CustomParameters, LinkError
 
 DeviceKind = Literal["cpu", "gpu", "tpu", "fpga"]
 Regime = Literal["launch", "memory", "compute"]
@@ -60,6 +61,10 @@ class Link(Strict):
     """One direction."""
     latency_s: Datum | None = None
     """Smallest message."""
+    collective: CollectiveParameters | None = None
+    """Collectives of a library over it; without it, from the class of links."""
+    custom: CustomParameters | None = None
+    """An engine's own all-reduce over it."""
 
 
 class Power(Strict):
@@ -85,18 +90,18 @@ class FormatParameters(Strict):
 
 
 class AttentionParameters(Strict):
-    """Attention of one library; figures of the library and its engine, named in the sources."""
+    """Fused attention by one library on one device."""
 
+    library: Literal["flash-attention-2", "flash-attention-3"]
+    """Whose tiles and planning; ``attention.LIBRARIES`` says what each does."""
     launch_s: Datum
-    """Floor of the fused attention, with the kernel that writes the cache."""
+    """Start to end of a fused attention that does nothing, without the kernel that writes the cache."""
     efficiency: Datum
-    """Share of the peak rate the fused kernel sustains."""
-    cache_passes: Datum
-    """Times new keys and values pass the memory on their way into the cache."""
-    packs_groups: bool = True
-    """Queries that share keys and values fill one tile."""
-    splits_ungrouped: bool = True
-    """Decode splits the keys also where every head has its own keys and values."""
+    """Share of the peak rate that a thread block's products reach."""
+    start_s: Datum
+    """Start and end of one thread block, as one unit sees it."""
+    quantized_launch_s: Datum | None = None
+    """Added to ``launch_s`` where the cache is quantized."""
 
 
 class KernelParameters(Strict):
@@ -177,6 +182,8 @@ class Device(Strict):
     """Fitted on measurements of this device; without it, from its class and its peak rates."""
     errors: tuple[RegimeError, ...] = ()
     """Scored on measurements of this device; without it, its class's, which are wider."""
+    link_errors: tuple[LinkError, ...] = ()
+    """Collectives scored on measurements of this device; without it, those of the class of links."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from systolith_sim.devices.classes import DeviceClass
 from systolith_sim.devices.device import Device, RegimeError
 from systolith_sim.devices.figures import Datum
+from systolith_sim.devices.parameters import LinkClass, LinkError
 
 
-def device_toml(device: Device | DeviceClass) -> str:
+def device_toml(device: Device | DeviceClass | LinkClass) -> str:
     """The text of a device file; ``parse_device`` reads it back to an equal ``Device``."""
     lines: list[str] = []
     tables: list[tuple[str, Mapping[str, object]]] = []
@@ -23,10 +24,11 @@ def device_toml(device: Device | DeviceClass) -> str:
         if own:
             text += f"\n\n[{path}]\n" + "\n".join(own)
         tables.extend(nested)
-    for error in device.errors:
-        text += "\n\n[[errors]]\n" + "\n".join(
-            f"{key} = {_value(item)}" for key, item in _filled(error).items()
-        )
+    scored = {"errors": device.errors, "link_errors": device.link_errors if isinstance(device, Device) else ()}
+    for name, errors in scored.items():
+        for error in errors:
+            lines = [f"{key} = {_value(item)}" for key, item in _filled(error).items()]
+            text += f"\n\n[[{name}]]\n" + "\n".join(lines)
     return text + "\n"
 
 
@@ -53,7 +55,7 @@ def _split(
             tables.append((below, _filled(item)))
         elif isinstance(item, dict):
             tables.append((below, item))
-        elif not (isinstance(item, tuple) and item and isinstance(item[0], RegimeError)):
+        elif not (isinstance(item, tuple) and item and isinstance(item[0], RegimeError | LinkError)):
             lines.append(f"{name} = {_value(item)}")
 
 

@@ -1,0 +1,243 @@
+"""Fit collectives to measured rows, set their intervals, and write both into device files and link classes.
+
+    python benchmarks/fit_collective.py --data DIR            print the fits and their errors
+    python benchmarks/fit_collective.py --data DIR --write    update device files and link classes too
+    python benchmarks/fit_collective.py --data DIR --shared   refit what all links share, and print it
+
+Groups of 2 and 8 devices are fitted; groups of other sizes are never looked at.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from accuracy_tables import Array, Rows, Words
+from accuracy_tables.attention import part
+from accuracy_tables.collective import TABLES, link_terms
+
+from fit_devices import descend, distance
+from fit_files import LEAST_ROWS, datum, folder, restate, shortest
+from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
+from systolith_sim.devices.figures import Datum
+from systolith_sim.devices.library import find_device
+from systolith_sim.devices.parameters import CollectiveParameters, CustomParameters, LinkClass, LinkError
+from systolith_sim.devices.toml import device_toml
+
+Parameters = dict[str, float]
+START: Parameters = {
+    "launch_s": 6e-6, "step_s": 8e-7, "low_latency_share": 0.15, "handover_s": 2e-5, "bandwidth_share": 0.75,
+}  # fmt: skip
+CUSTOM_START: Parameters = {
+    "launch_s": 4.5e-6, "step_s": 2e-7, "share": 0.6, "second_s": 3e-6, "eager_s": 3e-5,
+}  # fmt: skip
+SWITCH_REDUCES = ("h100-sxm",)
+"""Devices whose switch reduced in the measurements (NVLink SHARP)."""
+FITTED, SCORED = "fitted_collective", "scored_collective"
+ORIGIN = "NCCL and custom all-reduce tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_collective.py"
+PCIE_ORIGIN = "all-reduce of four A100 over PCIe 4 in microsoft/vidur@7d47513, by benchmarks/fit_collective.py"
+PCIE_WIDER = 4.0
+"""Exponent on the spread of the one group over PCIe that was measured."""
+WEIGHTS = {"all_reduce nccl": 2.0}
+"""Tensor parallelism is all-reduces: they count twice."""
+
+
+def figures(fit: Mapping[str, float]) -> dict[str, Datum]:
+    return {
+        name: Datum.model_construct(value=float(value), source="fitted_collective", confidence="derived")
+        for name, value in fit.items()
+    }
+
+
+def bounded(fit: Mapping[str, float]) -> Parameters:
+    """No link carries more than its peak."""
+    return {name: min(value, 1.0) if name.endswith("share") else value for name, value in fit.items()}
+
+
+def library_loss(
+    device: str, seen: Sequence[Rows], constants: CollectiveConstants
+) -> Callable[[Parameters], float]:
+    found = find_device(device)
+
+    def loss(trial: Parameters) -> float:
+        own = parameters("nccl", trial)
+        return sum(
+            WEIGHTS.get(rows.operation, 1.0)
+            * distance(link_terms(found, rows, own, constants).total_s, rows.measured)
+            for rows in seen
+        )
+
+    return loss
+
+
+def fit_library(
+    device: str, seen: Sequence[Rows], constants: CollectiveConstants = CONSTANTS, start: Parameters | None = None
+) -> Parameters:
+    begin = dict(start or START)
+    if device in SWITCH_REDUCES and any(rows.inputs["link"][0] == "nvlink" for rows in seen):
+        begin.setdefault("switch_share", 0.6)
+    return bounded(descend(library_loss(device, seen, constants), begin))
+
+
+def fit_custom(device: str, seen: Sequence[Rows]) -> Parameters:
+    found = find_device(device)
+
+    def loss(trial: Parameters) -> float:
+        own = parameters("custom", trial)
+        return sum(distance(link_terms(found, rows, own).total_s, rows.measured) for rows in seen)
+
+    return bounded(descend(loss, CUSTOM_START))
+
+
+def parameters(family: str, fit: Mapping[str, float]) -> CollectiveParameters | CustomParameters:
+    """A fit as the models take it."""
+    kind = CustomParameters if family == "custom" else CollectiveParameters
+    return kind.model_construct(**figures(bounded(fit)))
+
+
+def tables(data: Path) -> dict[tuple[str, str], list[Rows]]:
+    """Rows the fits may see, by device and family."""
+    (table,) = TABLES
+    found: dict[tuple[str, str], list[Rows]] = {}
+    for rows in table.rows(data):
+        if (used := table.used(rows)).any():
+            found.setdefault((rows.device, families(rows)), []).append(part(rows, used))
+    return found
+
+
+def families(rows: Rows) -> str:
+    """Which fit predicts rows: nccl, custom or pcie."""
+    if rows.inputs["kind"][0] == "custom":
+        return "custom"
+    return "pcie" if rows.inputs["link"][0] == "pcie" else "nccl"
+
+
+def report(data: Path, device: str, family: str, fit: Parameters) -> None:
+    """Print a fit, and its error on every table that it predicts."""
+    (table,) = TABLES
+    print(device, family, {name: f"{value:.4g}" for name, value in fit.items()})
+    for rows in table.rows(data):
+        if rows.device == device and families(rows) == family:
+            total = link_terms(find_device(device), rows, parameters(family, fit)).total_s
+            off, used = np.abs(total / rows.measured - 1), table.used(rows)
+            words = [f"{word} {off[mask].mean():.1%}" for word, mask in (("used", used), ("never", ~used)) if mask.any()]
+            print(f"  {rows.operation}: {', '.join(words)}")
+
+
+def residuals(device: str, family: str, seen: Sequence[Rows], fit: Parameters) -> tuple[Array, Words]:
+    """Measured over predicted, and regime."""
+    terms = [link_terms(find_device(device), rows, parameters(family, fit)) for rows in seen]
+    ratio = np.concatenate([rows.measured / part.total_s for rows, part in zip(seen, terms, strict=True)])
+    return ratio, np.concatenate([part.regime for part in terms])
+
+
+def errors(ratio: Array, words: Words, widen: float = 1.0) -> tuple[LinkError, ...]:
+    """Intervals by regime."""
+    found = []
+    regimes: tuple[Literal["launch", "link"], ...] = ("launch", "link")
+    for word in regimes:
+        chosen = ratio[words == word]
+        if len(chosen) >= LEAST_ROWS:
+            low, high = shortest(chosen, widen)
+            found.append(LinkError(regime=word, low=low, high=high, rows=len(chosen), source=SCORED))
+    return tuple(found)
+
+
+def stated(kind: type[CollectiveParameters] | type[CustomParameters], fit: Mapping[str, float]) -> object:
+    """A fit as a file states it, to four digits."""
+    return kind.model_validate({name: datum(value, FITTED) for name, value in fit.items()})
+
+
+def write_class(name: str, fit: Parameters, found: tuple[LinkError, ...], origin: str, scored: str) -> None:
+    """Parameters and errors of a class of links."""
+    family = link_class(name)
+    kept = {field: getattr(family, field) for field in family.model_fields_set}
+    changed = {
+        **kept, "collective": stated(CollectiveParameters, fit), "errors": found,
+        "sources": {FITTED: origin, SCORED: scored},
+    }  # fmt: skip
+    text = device_toml(LinkClass.model_validate(changed))
+    (folder() / "links" / f"{name}.toml").write_text(text, "utf-8")
+
+
+def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[str, str], Parameters]) -> None:
+    """Device files, and the classes of NVLink and PCIe."""
+    libraries = {device: fit for (device, family), fit in fits.items() if family == "nccl"}
+    for name, fit in libraries.items():
+        device = find_device(name)
+        link = device.links["nvlink"].model_copy(
+            update={
+                "collective": stated(CollectiveParameters, fit),
+                "custom": stated(CustomParameters, fits[name, "custom"]),
+            }
+        )
+        off = [residuals(name, family, seen[name, family], fits[name, family]) for family in ("nccl", "custom")]
+        ratio, words = (np.concatenate(columns) for columns in zip(*off, strict=True))
+        restate(
+            device, {FITTED: ORIGIN, SCORED: f"groups of 2 and 8 in {ORIGIN}"},
+            links={**device.links, "nvlink": link}, link_errors=errors(ratio, words),
+        )  # fmt: skip
+    crossed = [
+        residuals(name, "nccl", seen[name, "nccl"], fit)
+        for name in libraries
+        for other, fit in libraries.items()
+        if other != name
+    ]
+    ratio, words = (np.concatenate(columns) for columns in zip(*crossed, strict=True))
+    scored = "A100 and H100 each with the other's parameters"
+    write_class("nvlink", mean(list(libraries.values())), errors(ratio, words), f"geometric mean, {ORIGIN}", scored)
+    for (device, family), fit in fits.items():
+        if family == "pcie":
+            ratio, words = residuals(device, family, seen[device, family], fit)
+            spread = errors(ratio, words, widen=PCIE_WIDER)
+            write_class("pcie", fit, spread, PCIE_ORIGIN, f"the one group measured, to the power {PCIE_WIDER}")
+
+
+def mean(fits: Sequence[Parameters]) -> Parameters:
+    """Geometric mean of the figures that all fits have."""
+    names = [name for name in fits[0] if all(name in fit for fit in fits)]
+    return {name: float(np.exp(np.mean([np.log(fit[name]) for fit in fits]))) for name in names}
+
+
+def fit_shared(seen: Mapping[tuple[str, str], Sequence[Rows]]) -> CollectiveConstants:
+    """What all links share, alternating with each library's own parameters; sends apart."""
+    constants, fits = CONSTANTS, dict[str, Parameters]()
+    tables = {device: rows for (device, family), rows in seen.items() if family == "nccl"}
+    for _ in range(3):
+        fits = {device: fit_library(device, rows, constants, fits.get(device)) for device, rows in tables.items()}
+
+        def loss(trial: Parameters, fits: Mapping[str, Parameters] = fits) -> float:
+            shared = CollectiveConstants(**bounded(trial))
+            return sum(library_loss(device, tables[device], shared)(fit) for device, fit in fits.items())
+
+        constants = CollectiveConstants(**bounded(descend(loss, asdict(constants))))
+    return constants
+
+
+def main() -> None:
+    """Fit, print, and with ``--write`` update the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
+    parser.add_argument("--write", action="store_true", help="update device files and link classes")
+    parser.add_argument("--shared", action="store_true", help="refit what all links share, and print it")
+    chosen = parser.parse_args()
+    seen = tables(chosen.data)
+    if chosen.shared:
+        print(fit_shared(seen))
+        return
+    fits = {
+        (device, family): fit_custom(device, rows) if family == "custom" else fit_library(device, rows)
+        for (device, family), rows in seen.items()
+    }
+    for (device, family), fit in fits.items():
+        report(chosen.data, device, family, fit)
+    if chosen.write:
+        write(seen, fits)
+
+
+if __name__ == "__main__":
+    main()
