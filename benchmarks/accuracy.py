@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import accuracy_tables
 import numpy as np
+
+import accuracy_tables
 from accuracy_tables import Array, Mask, Prediction, Rows, Table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "kernel-cost-accuracy.md"

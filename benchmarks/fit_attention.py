@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, shape_mask
-
 from fit_devices import descend, distance
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import part
 from accuracy_tables.collective import TABLES, link_terms
-
 from fit_devices import descend, distance
 from fit_files import LEAST_ROWS, datum, folder, restate, shortest
 from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class

@@ -5,8 +5,8 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from accuracy_tables import Array, Words
 
+from accuracy_tables import Array, Words
 from systolith_sim.devices.device import Device, Operator, Regime, RegimeError
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import write_device

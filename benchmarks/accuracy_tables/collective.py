@@ -14,8 +14,8 @@ import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows
 from systolith_sim.devices.collective import (
-    CONSTANTS,
     COLLECTIVES,
+    CONSTANTS,
     CollectiveConstants,
     LinkTerms,
     Wire,

@@ -9,21 +9,32 @@ from functools import cache
 from importlib import resources
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from systolith_sim.devices.device import (
     AttentionParameters,
     Device,
     DeviceKind,
+    FormatParameters,
     KernelParameters,
     RegimeError,
 )
 from systolith_sim.devices.figures import Datum, Strict, tuples
 
-
 WIDE_UNIT_OPS_PER_S = 6e12
 """Peak of a unit in bf16 that asynchronous products and copies go with, on which FlashAttention 3 rests: 7.5e12 on
 Hopper, 15e12 on Blackwell, at most 4.3e12 (MI300X) before and elsewhere."""
+
+
+class UnitParameters(Strict):
+    """What the kind of unit decides, where a class holds two kinds."""
+
+    memory_efficiency: Datum
+    """As in ``KernelParameters``."""
+    feed_bytes_per_op: Datum
+    """As in ``DeviceClass``."""
+    k_step_s: Datum
+    """As in ``KernelParameters``."""
 
 
 class DeviceClass(Strict):
@@ -43,8 +54,12 @@ class DeviceClass(Strict):
     """Operand bytes a unit takes in while it could do one operation at its peak."""
     feed_bytes_per_s: Datum | None = None
     """As in ``KernelParameters``, where the feed does not grow with the peak rate."""
-    k_step_ops: Datum | None = None
-    """Operations a unit could do at its peak during one step of latency along K; without it, no latency."""
+    k_step_s: Datum | None = None
+    """As in ``KernelParameters``: about one memory access; without it, no latency."""
+    wide: UnitParameters | None = None
+    """In place of the three above where one unit's peak is ``WIDE_UNIT_OPS_PER_S`` or more."""
+    formats: dict[str, FormatParameters] = Field(default_factory=dict)
+    """As in ``KernelParameters``."""
     streaming_efficiency: Datum | None = None
     """As in ``KernelParameters``."""
     attention: AttentionParameters | None = None
@@ -62,24 +77,30 @@ class DeviceClass(Strict):
 
     def parameters(self, device: Device) -> KernelParameters:
         """Parameters of a device of this class, from its peak rates."""
-        unit_rate = _unit_rate(device)
+        unit_rate, wide = unit_peak(device), is_wide(device)
+        unit = self.wide if wide and self.wide is not None else self
         feed = self.feed_bytes_per_s
-        if self.feed_bytes_per_op is not None:
-            feed = _scaled(self.feed_bytes_per_op, unit_rate)
+        if unit.feed_bytes_per_op is not None:
+            feed = _scaled(unit.feed_bytes_per_op, unit_rate)
         assert feed is not None  # the validator saw to it
-        step = self.k_step_ops
         return KernelParameters(
             launch_s=self.launch_s,
             compute_efficiency=self.compute_efficiency,
-            memory_efficiency=self.memory_efficiency,
+            memory_efficiency=unit.memory_efficiency,
             feed_bytes_per_s=feed,
-            k_step_s=_scaled(step, 1 / unit_rate) if step is not None else _scaled(self.launch_s, 0.0),
+            k_step_s=_scaled(self.launch_s, 0.0) if unit.k_step_s is None else unit.k_step_s,
             streaming_efficiency=self.streaming_efficiency,
-            attention=self.attention_wide if unit_rate >= WIDE_UNIT_OPS_PER_S else self.attention,
+            formats={name: item for name, item in self.formats.items() if name.split("_")[0] in device.peak_ops_per_s},
+            attention=self.attention_wide if wide else self.attention,
         )
 
 
-def _unit_rate(device: Device) -> float:
+def is_wide(device: Device) -> bool:
+    """Whether products and copies go on their own in a unit, which shows in its peak rate."""
+    return unit_peak(device) >= WIDE_UNIT_OPS_PER_S
+
+
+def unit_peak(device: Device) -> float:
     """Peak of one unit in bf16, or in the fastest format where there is none."""
     peaks = device.peak_ops_per_s
     peak = peaks["bf16"] if "bf16" in peaks else max(peaks.values(), key=lambda datum: datum.value)

@@ -48,6 +48,8 @@ class Memory(Strict):
     """Peak of the datasheet, or the best measured rate; read and write together."""
     latency_s: Datum | None = None
     """One dependent access."""
+    parts: PositiveInt = 1
+    """Of a cache: parts that each keep their own copy of what the units at their side read."""
     energy_j_per_byte: Datum | None = None
     """Dynamic energy of one byte moved, with what lies between this memory and the units."""
 
@@ -87,6 +89,10 @@ class FormatParameters(Strict):
     """As in ``KernelParameters``."""
     feed_bytes_per_s: Datum | None = None
     """As in ``KernelParameters``."""
+    quantize_s_per_element: Datum | None = None
+    """Seconds to quantize one element of the activations."""
+    library: str = ""
+    """Key of ``quantized.LIBRARIES``: whose kernels multiply in this format; without one, those of wider formats."""
 
 
 class AttentionParameters(Strict):
@@ -120,8 +126,8 @@ class KernelParameters(Strict):
     streaming_efficiency: Datum | None = None
     """Share of the main memory's bandwidth that a library's norms and elementwise kernels reach; without it,
     ``memory_efficiency`` and the caches count."""
-    formats: dict[Format, FormatParameters] = Field(default_factory=dict)
-    """By format, what differs."""
+    formats: dict[str, FormatParameters] = Field(default_factory=dict)
+    """By format, what differs; ``fp8_block`` is fp8 with a scale per block of weights."""
     attention: AttentionParameters | None = None
     """Fused attention; without it, two products and a pass over keys and values."""
 
@@ -131,6 +137,8 @@ class RegimeError(Strict):
 
     operator: Operator
     """Kind of operation scored."""
+    format: str = ""
+    """Format it was scored in, as in ``KernelParameters.formats``; empty for bf16 and fp16."""
     regime: Regime
     """What the model said bounds the operation."""
     low: Annotated[float, Field(gt=0, le=1)]
