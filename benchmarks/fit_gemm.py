@@ -177,7 +177,8 @@ def quantized_terms(
 def fit_quantized(device: str, rows: Rows, own: Parameters) -> Quantized:
     """Seconds to quantize an element, with what the library brings."""
     known, old = find_device(device), LIBRARIES[QUANTIZED[device, format_of(rows)]]
-    start = {"step": 5e-12, "rate_share": 0.8, "step_share": 1.0} | ({"launch_s": old.launch_s} if old.launch_s else {})
+    told = {name: getattr(old, name) for name in ("launch_s", "rate_share", "step_share", "row_s_per_element")}
+    start = {"step": 5e-12} | {name: value for name, value in told.items() if value > 0}
 
     def library(trial: Mapping[str, float]) -> QuantizedLibrary:
         return replace(old, **{name: value for name, value in trial.items() if name != "step"})

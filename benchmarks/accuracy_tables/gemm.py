@@ -181,7 +181,7 @@ def left_out() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
 def left_out_terms(rows: Rows, machine: Mapping[str, float], constants: Mapping[str, float]) -> Terms:
     """Terms with the parameters of a class and constants of kernels, neither fitted on the device."""
     known = machine_of(find_device(rows.device), "bf16")
-    own: Machine = replace(known, **machine)
+    own: Machine = replace(known, split_least=0.0, **machine)
     tiles = TileConstants(**constants)
     return joined([tiled_gemm(own, constants=tiles, **sizes_of(block)) for block in in_blocks(rows)])
 

@@ -126,6 +126,8 @@ class KernelParameters(Strict):
     streaming_efficiency: Datum | None = None
     """Share of the main memory's bandwidth that a library's norms and elementwise kernels reach; without it,
     ``memory_efficiency`` and the caches count."""
+    split_least_products: PositiveInt | None = None
+    """Multiply-adds below which the library of this device does not split K; without it, it always may."""
     formats: dict[str, FormatParameters] = Field(default_factory=dict)
     """By format, what differs; ``fp8_block`` is fp8 with a scale per block of weights."""
     attention: AttentionParameters | None = None

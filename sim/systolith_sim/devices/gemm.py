@@ -29,6 +29,8 @@ class Machine:
     k_step_s: float
     cache_parts: int = 1
     """Parts of the last cache that each keep their own copy of what their units read."""
+    split_least: float = 0.0
+    """Multiply-adds below which the library does not split K."""
     wide: bool = False
     """Units whose products and copies run on their own (Hopper and later), with the kernels that come with them."""
 
@@ -90,12 +92,19 @@ def smooth_maximum(first: ArrayLike, second: ArrayLike, sharpness: float) -> Arr
 def missing_share(working_set_bytes: ArrayLike, cache_bytes: float, cache: CacheConstants = CACHE) -> Array:
     """Share of accesses that go to main memory when ``working_set_bytes`` pass between two uses."""
     working = np.maximum(np.asarray(working_set_bytes), 1.0)
-    room = np.minimum(cache.share * cache_bytes / working, 100.0)  # beyond, nothing is missed, and powers overflow
+    # A billionth is missed at least, lest powers overflow.
+    room = np.minimum(cache.share * cache_bytes / working, 1e9 ** (1 / cache.sharpness))
     return 1 / (1 + room**cache.sharpness)
 
 
 def stream_s(
-    weight: Array, inputs: Array, outputs: Array, reuse: Array, machine: Machine, write_cost: float, cache: CacheConstants
+    weight: Array,
+    inputs: Array,
+    outputs: Array,
+    reuse: Array,
+    machine: Machine,
+    write_cost: float,
+    cache: CacheConstants,
 ) -> Array:
     """Seconds on main memory; ``reuse`` bytes pass before the same weights are read again."""
     missed = weight * missing_share(reuse, machine.cache_bytes, cache)
@@ -133,7 +142,7 @@ def tiled_gemm(
     weight_bytes: float,
     output_bytes: float,
     reuse_bytes: ArrayLike | None = None,
-    splits: bool = True,
+    candidates: NDArray[np.float64] | None = None,
     constants: TileConstants | None = None,
     precision: DTypeLike = np.float64,
 ) -> Terms:
@@ -147,8 +156,8 @@ def tiled_gemm(
         Bytes of one element.
     reuse_bytes : array_like, optional
         Bytes that pass before the same weights are read again; without it, weights come from main memory.
-    splits : bool
-        Whether the library may split K over units.
+    candidates : ndarray, optional
+        Rows of (tile m, tile n, split of K), in place of those of ``machine.tiles``.
     constants : TileConstants, optional
         In place of those of ``machine.tiles``; fits use it, with a lower ``precision``.
     """
@@ -162,7 +171,7 @@ def tiled_gemm(
     memory = stream_s(
         weight, inputs, outputs, reuse, machine, c.write_cost, CacheConstants(cache.share, cache.sharpness)
     )
-    chosen = c.candidates[c.candidates[:, 2] == 1] if not splits else c.candidates
+    chosen = c.candidates if candidates is None else candidates
     terms = _chosen(machine, shape, memory, chosen.astype(precision), c)
     return _with_vectors(machine, shape, memory, terms, c)
 
@@ -188,7 +197,8 @@ def _chosen(machine: Machine, shape: _Shape, memory: Array, candidates: Array, c
 
     compute, total = seconds(np.ceil(waves) * work, np.ceil(rounds) * step)
     _, guess = seconds(thought(waves) * work, thought(rounds) * step)
-    guess = np.where((split > 1) & (shape.k < K_STEP * split), np.inf, guess)
+    shallow = (shape.k < K_STEP * split) | (shape.m * shape.n * shape.k < machine.split_least)
+    guess = np.where((split > 1) & shallow, np.inf, guess)
     weights = np.exp(-c.choosiness * (guess / guess.min(0) - 1))
     mean = np.exp((weights * np.log(total)).sum(0) / weights.sum(0))
     best = guess.argmin(0), np.arange(guess.shape[1])

@@ -40,6 +40,7 @@ def machine_of(device: Device, numbers: Format, variant: str = "") -> Machine:
         feed_bytes_per_s=feed.value,
         k_step_s=parameters.k_step_s.value,
         cache_parts=1 if last is None else last.parts,
+        split_least=parameters.split_least_products or 0,
         wide=device.kind == "gpu" and is_wide(device),
     )
 

@@ -26,8 +26,8 @@ class Cache(NamedTuple):
     sharpness: float
 
 
-WHOLE_CACHE = Cache(0.92, 11.0)
-"""A cache that is not divided keeps a working set to its last twelfth, then loses it at once: L40S."""
+WHOLE_CACHE = Cache(1.0, 20.0)
+"""A cache that is not divided keeps what fits and loses what does not at once. Declared, not fitted."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class TileConstants:
 
 
 NARROW = TileConstants(
-    sharpness=1.79, memory_sharpness=3.52, resident_max=1.0, tile_loss=14.6, epilogue=3.74, write_cost=1.15,
-    divided_share=0.48, divided_sharpness=5.94, split_launch=0.864, split_bytes=5.85, whole_waves=0.233,
-    choosiness=49.1, vector_steps=1.05, vector_feed=3.17,
+    sharpness=5.751, memory_sharpness=3.654, resident_max=1.0, tile_loss=120.7, epilogue=3.629,
+    write_cost=1.118, divided_share=0.3873, divided_sharpness=4.602, split_launch=0.8707, split_bytes=7.135,
+    whole_waves=0.5897, choosiness=98.69, vector_steps=1.067, vector_feed=2.689,
 )  # fmt: skip
 WIDE = TileConstants(
-    sharpness=2.0, memory_sharpness=3.48, resident_max=5.0, tile_loss=0.002, epilogue=10.5, write_cost=0.95,
-    divided_share=0.225, divided_sharpness=2.4, split_launch=1.085, split_bytes=0.02, whole_waves=0.78,
-    choosiness=20.3,
+    sharpness=1.913, memory_sharpness=2.896, resident_max=5.0, tile_loss=0.0, epilogue=10.13, write_cost=0.9551,
+    divided_share=0.212, divided_sharpness=2.03, split_launch=1.146, split_bytes=0.644, whole_waves=0.8642,
+    choosiness=89.08,
 )  # fmt: skip
