@@ -4,20 +4,21 @@
     python benchmarks/fit_attention.py --data DIR --write    update device files and the GPU class too
     python benchmarks/fit_attention.py --data DIR --shared   refit what all GPUs and each library share, and print it
 
-Run it after fit_devices.py: launch, memory efficiency and feed of a device come from its matrix products.
+Run it after fit_gemm.py: launch, memory efficiency and feed of a device come from its matrix products.
 Intervals come from the rows of the fit, each head shape predicted by a fit without it. About a minute on one core.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, shape_mask
-from fit_devices import descend, distance
+from fitting import descend, distance
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary
 from systolith_sim.devices.classes import DeviceClass, class_of
@@ -102,23 +103,30 @@ def fit_shared(data: Path) -> tuple[AttentionConstants, dict[str, AttentionLibra
     devices = {name: find_device(name) for name in seen}
     constants, libraries = ATTENTION, dict(LIBRARIES)
     fits = {name: dict(STARTS) for name in seen}
+
+    def whole(c: AttentionConstants, known: Libraries) -> float:
+        return sum(misfit(devices[name], fits[name], rows, c, known) for name, rows in seen.items())
+
     for _ in range(4):
-        fits = {name: fit_device(devices[name], seen[name], constants, libraries, fits[name]) for name in seen}
-
-        def whole(c: AttentionConstants, known: Libraries, fits: Mapping[str, Parameters] = fits) -> float:
-            return sum(misfit(devices[name], fits[name], rows, c, known) for name, rows in seen.items())
-
+        for name, device in devices.items():
+            fits[name] = fit_device(device, seen[name], constants, libraries, fits[name])
         for library, names in FREE.items():
-
-            def of_library(trial: Parameters, library: str = library) -> float:
-                return whole(constants, {**libraries, library: replace(libraries[library], **trial)})
-
-            start = {name: getattr(libraries[library], name) for name in names}
-            libraries[library] = replace(libraries[library], **descend(of_library, start))
+            libraries[library] = fit_library(libraries, library, names, partial(whole, constants))
         shared = descend(lambda trial: whole(AttentionConstants(**trial), libraries), asdict(constants))
         constants = AttentionConstants(**shared)
-        print(round(whole(constants, libraries), 4), fits)
     return constants, libraries
+
+
+def fit_library(
+    libraries: Libraries, name: str, free: Sequence[str], whole: Callable[[Libraries], float]
+) -> AttentionLibrary:
+    """One library's free constants, the others as they are."""
+    known = libraries[name]
+    best = descend(
+        lambda trial: whole({**libraries, name: replace(known, **trial)}),
+        {constant: getattr(known, constant) for constant in free},
+    )
+    return replace(known, **best)
 
 
 def residuals(rows: Rows, terms: Terms) -> Residuals:
@@ -200,9 +208,7 @@ def write(data: Path, found: Mapping[str, tuple[Parameters, Residuals]]) -> None
         )  # fmt: skip
     fits = {name: fit for name, (fit, _) in found.items()}
     family = class_of("gpu")
-    by_library = {
-        library: mean_fit([fits[name] for name in fits if USES[name] == library]) for library in LIBRARIES
-    }
+    by_library = {library: mean_fit([fits[name] for name in fits if USES[name] == library]) for library in LIBRARIES}
     errors = regime_errors("attention", *crossed(data, fits), SCORED, widen=CLASS_WIDER)
     changed = {
         **{name: getattr(family, name) for name in family.model_fields_set},
@@ -220,9 +226,7 @@ def write(data: Path, found: Mapping[str, tuple[Parameters, Residuals]]) -> None
 
 def main() -> None:
     """Fit, score, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
     parser.add_argument("--write", action="store_true", help="update device files and the GPU class")
     parser.add_argument("--shared", action="store_true", help="refit what is shared, and print it")

@@ -18,7 +18,7 @@ import numpy as np
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import part
 from accuracy_tables.collective import TABLES, link_terms
-from fit_devices import descend, distance
+from fitting import descend, distance
 from fit_files import LEAST_ROWS, datum, folder, restate, shortest
 from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
 from systolith_sim.devices.figures import Datum
@@ -38,6 +38,8 @@ SWITCH_REDUCES = ("h100-sxm",)
 FITTED, SCORED = "fitted_collective", "scored_collective"
 ORIGIN = "NCCL and custom all-reduce tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_collective.py"
 PCIE_ORIGIN = "all-reduce of four A100 over PCIe 4 in microsoft/vidur@7d47513, by benchmarks/fit_collective.py"
+SAME_LINK = {"h100-sxm": ("h200",)}
+"""Devices behind the same links and switches as a measured one."""
 PCIE_WIDER = 4.0
 """Exponent on the spread of the one group over PCIe that was measured."""
 WEIGHTS = {"all_reduce nccl": 2.0}
@@ -56,16 +58,13 @@ def bounded(fit: Mapping[str, float]) -> Parameters:
     return {name: min(value, 1.0) if name.endswith("share") else value for name, value in fit.items()}
 
 
-def library_loss(
-    device: str, seen: Sequence[Rows], constants: CollectiveConstants
-) -> Callable[[Parameters], float]:
+def library_loss(device: str, seen: Sequence[Rows], constants: CollectiveConstants) -> Callable[[Parameters], float]:
     found = find_device(device)
 
     def loss(trial: Parameters) -> float:
         own = parameters("nccl", trial)
         return sum(
-            WEIGHTS.get(rows.operation, 1.0)
-            * distance(link_terms(found, rows, own, constants).total_s, rows.measured)
+            WEIGHTS.get(rows.operation, 1.0) * distance(link_terms(found, rows, own, constants).total_s, rows.measured)
             for rows in seen
         )
 
@@ -122,7 +121,9 @@ def report(data: Path, device: str, family: str, fit: Parameters) -> None:
         if rows.device == device and families(rows) == family:
             total = link_terms(find_device(device), rows, parameters(family, fit)).total_s
             off, used = np.abs(total / rows.measured - 1), table.used(rows)
-            words = [f"{word} {off[mask].mean():.1%}" for word, mask in (("used", used), ("never", ~used)) if mask.any()]
+            words = [
+                f"{word} {off[mask].mean():.1%}" for word, mask in (("used", used), ("never", ~used)) if mask.any()
+            ]
             print(f"  {rows.operation}: {', '.join(words)}")
 
 
@@ -179,6 +180,9 @@ def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[st
             device, {FITTED: ORIGIN, SCORED: f"groups of 2 and 8 in {ORIGIN}"},
             links={**device.links, "nvlink": link}, link_errors=errors(ratio, words),
         )  # fmt: skip
+        for twin in SAME_LINK.get(name, ()):
+            other = find_device(twin)
+            restate(other, {FITTED: f"measured on {name}, {ORIGIN}"}, links={**other.links, "nvlink": link})
     crossed = [
         residuals(name, "nccl", seen[name, "nccl"], fit)
         for name in libraries
@@ -218,9 +222,7 @@ def fit_shared(seen: Mapping[tuple[str, str], Sequence[Rows]]) -> CollectiveCons
 
 def main() -> None:
     """Fit, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
     parser.add_argument("--write", action="store_true", help="update device files and link classes")
     parser.add_argument("--shared", action="store_true", help="refit what all links share, and print it")

@@ -19,7 +19,6 @@ from accuracy_tables import Array, Rows
 from accuracy_tables.gemm import (
     FILES,
     FIT_SHARE,
-    INTERVAL_SHARE,
     format_of,
     gemm_rows,
     in_blocks,
@@ -192,20 +191,18 @@ def fit_quantized(device: str, rows: Rows, own: Parameters) -> Quantized:
 
 
 def score(every: Mapping[Key, Rows], fits: Fits, libraries: Mapping[Key, Quantized]) -> dict[Key, Scores]:
-    """Each device and format on the sites that intervals look at, printed beside the sites of the fit."""
+    """Each device and format on the sites of the fit, printed beside the others."""
     found = {}
     for (name, form), rows in every.items():
-        device, parts = find_device(name), []
-        for first, last in ((0, FIT_SHARE), (FIT_SHARE, INTERVAL_SHARE)):
-            chosen = part(rows, (tenth(rows) >= first) & (tenth(rows) < last))
-            if form == "bf16":
-                terms = terms_of(device, fits[name], SHARED[kind_of(name)], chosen)
-                seconds = terms.total_s
-            else:
-                terms, seconds = quantized_terms(device, chosen, fits[name], *reversed(libraries[name, form]))
-            parts.append(Scores(regimes(terms), chosen.measured / seconds))
-        print(name, form, "fitted {:.2%}, interval {:.2%}".format(*(item.mape for item in parts)), flush=True)
-        found[name, form] = parts[1]
+        device, used = find_device(name), tenth(rows) < FIT_SHARE
+        if form == "bf16":
+            terms = terms_of(device, fits[name], SHARED[kind_of(name)], rows)
+            seconds = terms.total_s
+        else:
+            terms, seconds = quantized_terms(device, rows, fits[name], *reversed(libraries[name, form]))
+        scores = Scores(regimes(terms), rows.measured / seconds)
+        found[name, form] = scores.rows(used)
+        print(name, form, f"fitted {scores.rows(used).mape:.2%}, others {scores.rows(~used).mape:.2%}", flush=True)
     return found
 
 

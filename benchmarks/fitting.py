@@ -1,4 +1,4 @@
-"""Least absolute deviations of many positive parameters, by Gauss-Newton on reweighted squares."""
+"""Least absolute deviations of positive parameters: Gauss-Newton on reweighted squares, or coordinate descent."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -82,3 +82,23 @@ def _normal(
         curvature += jacobian.T @ (jacobian * weights[:, None])
         slope += jacobian.T @ (weights * base)
     return curvature, slope
+
+
+def descend(loss: Callable[[Parameters], float], start: Mapping[str, float]) -> Parameters:
+    """Coordinate descent over logarithms: a few positive parameters need no more."""
+    best, value = dict(start), loss(dict(start))
+    for step in (0.2, 0.05, 0.02, 0.01):
+        for _ in range(6):
+            before = value
+            for name in best:
+                for factor in (np.exp(step), np.exp(-step)):
+                    while (trial := loss({**best, name: best[name] * factor})) < value - 1e-6:
+                        best, value = {**best, name: float(best[name] * factor)}, trial
+            if value == before:
+                break
+    return best
+
+
+def distance(predicted: Array, measured: Array) -> float:
+    """Mean of abs(log(predicted / measured)): over and under by one factor weigh the same."""
+    return float(np.mean(np.abs(np.log(predicted / measured))))

@@ -16,14 +16,16 @@ from accuracy_tables import Array, Mask, Prediction, Rows
 from systolith_sim.devices.attention import ATTENTION, AttentionConstants, AttentionLibrary, AttentionSizes
 from systolith_sim.devices.device import AttentionParameters, Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.kernel import fused_attention, interval_factors, parameters_of, regimes
-from systolith_sim.devices.library import find_device
+from systolith_sim.devices.kernel import attention_of, fused_attention, interval_factors, regimes
+from systolith_sim.devices.library import device_names, find_device
 
 FILES = {
     "a100-80": "a100_sxm_vllm-0.14.0.csv",
     "h100-sxm": "h100_sxm_vllm-0.14.0.csv",
     "h200": "h200_sxm_vllm-0.22.0.csv",
 }
+UNFITTED = "rtx-4090"
+"""A device that only its class speaks for."""
 PHASES = {"attention prefill": "context", "attention decode": "generation"}
 WRITES_CACHE = {"a100-80": True, "h100-sxm": True, "h200": False}
 """vLLM 0.14 puts new keys and values into the cache inside the call; 0.22 does before it, untimed."""
@@ -41,30 +43,39 @@ class AttentionTable:
     """Kernel times of ai-dynamo/aiconfigurator."""
 
     name: str = "attention"
-    origin: str = "github.com/ai-dynamo/aiconfigurator, commit 095f58a (Apache-2.0), context_ and generation_attention"
+    origin: str = (
+        "github.com/ai-dynamo/aiconfigurator, commit 095f58a (Apache-2.0), context_ and generation_attention; "
+        "github.com/casys-kaist/LLMServingSim, commit 5daddb2 (MIT), RTX 4090"
+    )
     schema: str = (
+        "llmservingsim/attention_RTX4090_*.csv: prefill_chunk, kv_prefill, n_decode, kv_decode (tokens), time_us; "
         "aiconfigurator/{context,generation}_attention_*.csv: batch_size, isl, step, num_heads, "
         "num_key_value_heads, head_dim, attn_dtype, kv_cache_dtype, latency (ms)"
     )
-    rule: str = "by head counts and head size"
+    rule: str = "by head counts and head size; the RTX 4090 is never used, and predicted by its class"
     unit: str = "s"
 
     def rows(self, data: Path) -> Iterable[Rows]:
-        """Prefill and decode of each device; step is the number of past tokens."""
+        """Prefill and decode of each device, where it has a file; step is the number of past tokens."""
         for device, file in FILES.items():
             for operation, phase in PHASES.items():
                 path = data / "aiconfigurator" / f"{phase}_attention_{file}"
                 if path.exists():
                     yield _read(path, device, operation)
+        path = data / "llmservingsim" / "attention_RTX4090_Llama-3.1-8B_tp1.csv"
+        if path.exists() and UNFITTED in device_names():
+            yield from _read_llama(path)
 
     def used(self, rows: Rows) -> Mask:
-        """Rows of ``FITTED_SHAPES``."""
+        """Rows of ``FITTED_SHAPES`` on a fitted device."""
+        if rows.device not in FILES:
+            return np.zeros(len(rows), bool)
         return np.any([shape_mask(rows, shape) for shape in FITTED_SHAPES], axis=0)
 
     def predict(self, rows: Rows) -> Prediction:
         """With the device's fitted parameters."""
         device = find_device(rows.device)
-        parameters = parameters_of(device).attention
+        parameters = attention_of(device)
         assert parameters is not None  # packaged data
         terms = attention_terms(device, rows, parameters)
         regime = regimes(terms)
@@ -100,6 +111,22 @@ def _read(path: Path, device: str, operation: str) -> Rows:
     return Rows(device, operation, dict(zip(NAMES, values, strict=True)), latency * 1e-3)
 
 
+def _read_llama(path: Path) -> Iterable[Rows]:
+    """Llama-3.1-8B on an RTX 4090: the calls that hold one prefill chunk, or decodes alone."""
+    with path.open() as file:
+        table = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    for operation, own, other in zip(PHASES, ("prefill_chunk", "n_decode"), ("n_decode", "prefill_chunk"), strict=True):
+        chosen = [row for row in table if row[own] > 0 and row[other] == 0]
+        ones = np.ones(len(chosen))
+        column = {name: np.array([row[name] for row in chosen]) for name in table[0]}
+        prefill = operation == "attention prefill"
+        queries = column["prefill_chunk"] if prefill else ones
+        keys = queries + column["kv_prefill"] if prefill else column["kv_decode"]
+        batch = ones if prefill else column["n_decode"]
+        values = (batch, 32 * ones, 8 * ones, queries, keys, 128 * ones, 2 * ones)
+        yield Rows(UNFITTED, operation, dict(zip(NAMES, values, strict=True)), column["time_us"] * 1e-6)
+
+
 def attention_terms(
     device: Device,
     rows: Rows,
@@ -125,9 +152,7 @@ def attention_terms(
 
 def _roofline(device: Device, rows: Rows) -> Array:
     """Larger of operations over peak and bytes over bandwidth."""
-    batch, heads, kv_heads, queries, keys, size, kv_bytes = (
-        np.asarray(rows.inputs[name], float) for name in NAMES
-    )
+    batch, heads, kv_heads, queries, keys, size, kv_bytes = (np.asarray(rows.inputs[name], float) for name in NAMES)
     work = 4 * batch * heads * queries * (keys - (queries - 1) / 2) * size
     moved = 4 * batch * heads * queries * size + 2 * batch * kv_heads * keys * size * kv_bytes
     peak = device.peak_ops_per_s["bf16"].value

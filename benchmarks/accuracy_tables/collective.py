@@ -56,7 +56,7 @@ class CollectiveTable:
         "latency_us; vidur/all_reduce_a100_pairwise_nvlink.csv and send_recv_*: median (ms), num_workers, size "
         "(bytes), devices_per_node"
     )
-    rule: str = "by devices: groups of 2 and 8 are fitted; of the PCIe and send profiles every other size; the rest is never used"
+    rule: str = "by devices: groups of 2 and 8 are fitted, every other size of the PCIe and send profiles, nothing else"
     unit: str = "s"
 
     def rows(self, data: Path) -> Iterable[Rows]:

@@ -40,8 +40,8 @@ ABOVE_HOST_S = {("h200", "fp8_block"): 8.5e-5}
 """Rows that took less say nothing of the device and are not scored."""
 OUTLIERS = {("h100-sxm", "bf16"): ((8192, 4096, 12288),)}
 """(m, k, n) measured at several times any neighbour, as the origin of the rows notes."""
-FIT_SHARE, INTERVAL_SHARE = 5, 7
-"""Tenths of the sites (n, k) that fits look at, and up to which intervals do; the rest is never used."""
+FIT_SHARE = 7
+"""Tenths of the sites (n, k) that fits and intervals look at; the rest is never used."""
 LEFT_OUT = Path(__file__).with_name("gemm_left_out.json")
 """Constants and parameters without each device, written by fit_gemm.py."""
 
@@ -54,7 +54,8 @@ def tenth(rows: Rows) -> Array:
 
 def part(rows: Rows, chosen: Mask | Array) -> Rows:
     """The rows that a mask or an index chooses."""
-    return replace(rows, inputs={name: item[chosen] for name, item in rows.inputs.items()}, measured=rows.measured[chosen])
+    inputs = {name: item[chosen] for name, item in rows.inputs.items()}
+    return replace(rows, inputs=inputs, measured=rows.measured[chosen])
 
 
 def format_of(rows: Rows) -> str:
@@ -149,7 +150,7 @@ class GemmTable:
     name: str = "matmul"
     origin: str = "github.com/ai-dynamo/aiconfigurator, commit 095f58a (Apache-2.0), gemm tables of four systems"
     schema: str = "aiconfigurator/gemm_*.csv: gemm_dtype, m, n, k, latency (ms)"
-    rule: str = "by site (n, k): half of the sites fitted, a fifth for intervals, three tenths never used"
+    rule: str = "by site (n, k): three tenths of the sites are never used, at any m, on any device"
     unit: str = "s"
 
     def rows(self, data: Path) -> Iterable[Rows]:
@@ -158,8 +159,8 @@ class GemmTable:
             yield from gemm_rows(data, device)
 
     def used(self, rows: Rows) -> Mask:
-        """Sites that fits or intervals look at."""
-        return tenth(rows) < INTERVAL_SHARE
+        """Sites that fits and intervals look at."""
+        return tenth(rows) < FIT_SHARE
 
     def predict(self, rows: Rows) -> Prediction:
         """With the device's fitted parameters."""

@@ -71,10 +71,11 @@ class AttentionConstants:
     """Vector operations of one score: scale, maximum, exponential, sum, conversion."""
     head_start: float = 0.447
     """Share of a thread block's start that grows with the head size."""
-    row_passes: float = 4.59
-    """Times a row of queries and its result pass the feed path where no other thread block hides it."""
-    merge_passes: float = 6.44
-    """Times a split's partial result (fp32) passes the feed path."""
+    row_ops: float = 303.0
+    """Operations a unit could do at its peak while it reads a byte of queries, or writes one of their result, where
+    no other thread block hides it."""
+    merge_ops: float = 430.0
+    """The same for a byte of a split's partial result (fp32)."""
     decode_share: float = 0.808
     """Time of a block of keys in decode against prefill: nothing is masked."""
     write_row_s: float = 9.69e-7
@@ -90,8 +91,8 @@ FLASH2 = AttentionLibrary(
 """FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
 FLASH3 = AttentionLibrary(
     query_tile=128, small_head_tile=192, resident=1, lone_softmax=1.0, packs_groups=True, splits="even",
-    combine_s=7.56e-7, combine_split_s=7.97e-8, plan_s=6.99e-11, regroup_s=0.0, quantized_keys=160, quantized_multiply=1.248,
-    quantized_softmax=0.419, quantizing_passes=0.771,
+    combine_s=7.56e-7, combine_split_s=7.97e-8, plan_s=6.99e-11, regroup_s=0.0, quantized_keys=160,
+    quantized_multiply=1.248, quantized_softmax=0.419, quantizing_passes=0.771,
 )  # fmt: skip
 """FlashAttention 3 with a paged cache, as in vLLM 0.14 and 0.22; its constants fitted on H100 and H200."""
 LIBRARIES = {"flash-attention-2": FLASH2, "flash-attention-3": FLASH3}
@@ -190,32 +191,25 @@ def attention(
 ) -> Terms:
     """Seconds of fused attention; a single query per sequence takes the decode kernel.
 
-    Parameters
-    ----------
-    machine : Machine
-        Its launch is that of the kernel that writes the cache.
-    vector_ops_per_s : float
-        Peak outside the matrix units, for the softmax.
-    how
-        As ``AttentionUse`` says.
+    The machine's launch is that of the kernel that writes the cache; ``vector_ops_per_s`` is the peak outside
+    the matrix units, for the softmax; ``how`` is as ``AttentionUse`` says.
     """
     s, c, quantized = sizes, constants, how["kv_bytes"] < 2
     blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
     single = s.queries == 1
-    decode, merge = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)
+    decode, helpers = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)
     compute = np.where(single, decode, _prefill_s(machine, s, blocks, library, how["causal"]))
     grouped = single & (s.heads > s.kv_heads)
     rows = s.batch * s.heads * s.queries
-    row_bytes = c.row_passes * (s.head_size + s.value_size) * how["element_bytes"]
+    row_ops = c.row_ops * (s.head_size + s.value_size) * how["element_bytes"]
     exposed = (library.resident == 1) | grouped
-    compute = compute + exposed * rows * row_bytes / (machine.units * machine.feed_bytes_per_s)
-    serial = np.where(single, merge, 0.0)
-    if quantized:
-        serial = serial + library.quantizing_passes * _stream_s(
-            machine, rows * s.head_size * (how["element_bytes"] + how["kv_bytes"])
-        )
+    compute = compute + exposed * rows * row_ops / machine.peak_ops_per_s
     launch = fit.launch_s + quantized * fit.quantized_launch_s
     launch = launch + library.regroup_s * (grouped & (s.batch > 1) & (s.kv_heads > 1))
+    serial = np.where(single, helpers, 0.0)
+    if quantized:
+        moved = rows * s.head_size * (how["element_bytes"] + how["kv_bytes"])
+        serial = serial + library.quantizing_passes * _stream_s(machine, moved)
     if how.get("writes_cache", True):
         launch, serial = launch + machine.launch_s, serial + _write_s(machine, s, how, c)
     memory = _memory_s(machine, s, how)
@@ -256,9 +250,7 @@ def _rounds_s(machine: Machine, blocks: Array, shared_s: Array, lone_s: Array, r
     return full * resident * shared_s + np.where(last == 1, lone_s, last * shared_s)
 
 
-def _prefill_s(
-    machine: Machine, s: AttentionSizes, blocks: _Blocks, library: AttentionLibrary, causal: bool
-) -> Array:
+def _prefill_s(machine: Machine, s: AttentionSizes, blocks: _Blocks, library: AttentionLibrary, causal: bool) -> Array:
     group = s.heads / s.kv_heads
     tokens = blocks.tile / group if library.packs_groups else blocks.tile
     tiles = s.batch * (s.kv_heads if library.packs_groups else s.heads) * np.ceil(s.queries / tokens)
@@ -305,9 +297,9 @@ def _decode_s(
     steps = np.ceil(walked / splits)
     shared, lone = (blocks.start_s + steps * share * each for each in (blocks.shared_s, blocks.lone_s))
     seconds = _rounds_s(machine, rows * splits, shared, lone, library.resident)
-    partial = 4 * c.merge_passes * splits * s.batch * s.heads * s.value_size
+    partial = 4 * c.merge_ops * splits * s.batch * s.heads * s.value_size
     merge = library.combine_s + library.combine_split_s * splits
-    merge = merge + partial / (machine.units * machine.feed_bytes_per_s)
+    merge = merge + partial / machine.peak_ops_per_s
     plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
     return seconds, np.where(splits > 1, merge, 0.0) + plan
 

@@ -59,6 +59,8 @@ class CollectiveConstants:
     """Share of the bandwidth that a long send reaches, on NVLink."""
 
 
+RING_DEVICES = 8
+"""Most devices that stand in one ring of a torus; more take two axes. Declared: slices of a TPU pod."""
 UNSCORED = 2.0
 """Factor below and above where a class of links was never measured. Declared, not measured."""
 CONSTANTS = CollectiveConstants()
@@ -98,9 +100,7 @@ class LinkTerms:
 
     def plus(self, other: "LinkTerms") -> "LinkTerms":
         """One after the other."""
-        return LinkTerms(
-            self.total_s + other.total_s, self.latency_s + other.latency_s, self.link_s + other.link_s
-        )
+        return LinkTerms(self.total_s + other.total_s, self.latency_s + other.latency_s, self.link_s + other.link_s)
 
     @property
     def regime(self) -> NDArray[np.str_]:
@@ -149,15 +149,18 @@ def collective(
 
 def _rate(wire: Wire, n: Array) -> Array:
     """Bytes per second that leave one device, over all links it can use at once."""
-    links = {"mesh": n - 1, "torus": np.minimum(n - 1, 2.0)}.get(wire.topology, np.ones_like(n))
+    neighbours = np.where(n <= RING_DEVICES, 2.0, 4.0)
+    links = {"mesh": n - 1, "torus": np.minimum(n - 1, neighbours)}.get(wire.topology, np.ones_like(n))
     return wire.bytes_per_s * np.maximum(links, 1.0)
 
 
 def _steps(wire: Wire, n: Array) -> Array:
-    """Steps of one pass around: a mesh takes one, a torus goes both ways."""
+    """Steps of one pass around: a mesh takes one; a torus goes both ways, along one axis and then two."""
     if wire.topology == "mesh":
         return np.ones_like(n)
-    return np.ceil((n - 1) / 2) if wire.topology == "torus" else n - 1
+    if wire.topology == "torus":
+        return np.where(n <= RING_DEVICES, np.ceil((n - 1) / 2), np.ceil(np.sqrt(n)))
+    return n - 1
 
 
 def _rings(
@@ -189,9 +192,7 @@ def _rings(
     )
 
 
-def _peers(
-    kind: Collective, size: Array, n: Array, wire: Wire, c: CollectiveConstants
-) -> tuple[Array, Array]:
+def _peers(kind: Collective, size: Array, n: Array, wire: Wire, c: CollectiveConstants) -> tuple[Array, Array]:
     """Latency and link seconds where each pair exchanges a message of its own."""
     if kind == "send":
         latency = max(c.send_s, wire.step_s) + np.zeros_like(size)
@@ -205,9 +206,7 @@ def _peers(
     return latency, np.minimum(short, c.peer_handover_s) + moved + each / (c.local * long_rate)
 
 
-def hierarchical(
-    kind: Collective, size_bytes: float, inside: int, nodes: int, inner: Wire, outer: Wire
-) -> LinkTerms:
+def hierarchical(kind: Collective, size_bytes: float, inside: int, nodes: int, inner: Wire, outer: Wire) -> LinkTerms:
     """Seconds of a collective among ``inside`` devices in each of ``nodes`` nodes.
 
     Each node reduces to shares, the shares cross the network side by side, and each node gathers them again.
@@ -302,3 +301,48 @@ def link_error_factors(
     known = {error.regime: (error.low, error.high) for error in errors}
     factors = np.array([known.get(str(word), (1 / UNSCORED, UNSCORED)) for word in regime])
     return factors[:, 0], factors[:, 1]
+
+
+@dataclass(frozen=True)
+class CollectiveTime:
+    """Cost of one collective; the interval holds 90 % of measurements where its links were scored."""
+
+    seconds: float
+    latency_seconds: float
+    link_seconds: float
+    bound_by: str
+    """``launch`` for latency, or ``link``."""
+    low: float
+    high: float
+
+
+def peer_link(device: Device) -> str:
+    """The device's fastest link to its peers; the network where it has none."""
+    peers = {name: link for name, link in device.links.items() if SAME_CLASS.get(name, name) not in SCALE_OUT_CLASSES}
+    known = {name: link.bandwidth_bytes_per_s.value for name, link in peers.items() if _known(name)}
+    return max(known, key=lambda name: known[name], default="network")
+
+
+def _known(name: str) -> bool:
+    return SAME_CLASS.get(name, name) in LINK_CLASSES
+
+
+def collective_time(
+    device: Device, kind: Collective, size_bytes: float, *, inside: int, nodes: int = 1, network: str = "network"
+) -> CollectiveTime:
+    """Cost of a collective among ``inside`` devices in each of ``nodes`` nodes.
+
+    Raises
+    ------
+    ValueError
+        As ``collective`` and ``wire_of`` say.
+    """
+    name = peer_link(device)
+    terms = hierarchical(kind, size_bytes, inside, nodes, wire_of(device, name), wire_of(device, network))
+    regime = terms.regime
+    ends = [link_error_factors(device, one, regime) for one in ((name,) if nodes == 1 else (name, network))]
+    low, high = min(float(low[0]) for low, _ in ends), max(float(high[0]) for _, high in ends)
+    total = float(terms.total_s[0])
+    return CollectiveTime(
+        total, float(terms.latency_s[0]), float(terms.link_s[0]), str(regime[0]), total * low, total * high
+    )

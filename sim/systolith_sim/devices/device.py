@@ -252,7 +252,7 @@ def published_figures(device: Device) -> dict[str, Figure]:
             high=datum.interval[1],
         )
         for path, datum in figures_of(device)
-        if not path.startswith("kernel.")
+        if not path.startswith("kernel.") and ".collective." not in path and ".custom." not in path
     }
 
 
@@ -276,3 +276,5 @@ def named_sources(device: Device) -> Iterator[tuple[str, str]]:
         yield path, datum.source
     for index, error in enumerate(device.errors):
         yield f"errors.{index}", error.source
+    for index, error in enumerate(device.link_errors):
+        yield f"link_errors.{index}", error.source

@@ -83,6 +83,12 @@ def computed_in(device: Device, wanted: Format) -> Format:
     raise ValueError(f"device {device.id!r} cannot compute {wanted}: its formats are {known}")
 
 
+def attention_of(device: Device) -> AttentionParameters | None:
+    """Fitted parameters of fused attention on a device, or its class's."""
+    own = parameters_of(device).attention
+    return own if own is not None else class_of(device.kind).parameters(device).attention
+
+
 def levels_of(device: Device) -> list[Level]:
     """(size, sustained bandwidth) of each level of memory, smallest first, main memory last."""
     efficiency = parameters_of(device).memory_efficiency.value
@@ -209,9 +215,7 @@ def _terms(
     return "streaming", _streaming(device, machine, graph, operation, numbers)
 
 
-def _streaming(
-    device: Device, machine: Machine, graph: Graph, operation: Operation, numbers: Format
-) -> Terms:
+def _streaming(device: Device, machine: Machine, graph: Graph, operation: Operation, numbers: Format) -> Terms:
     moved = _moved_bytes(graph, operation)
     vector = (device.peak_ops_per_s.get("fp32") or device.peak_ops_per_s[numbers]).value
     outputs = graph.outputs_of(operation)
@@ -288,13 +292,11 @@ def fused_attention(
     )  # fmt: skip
 
 
-def _attention(
-    device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float
-) -> Terms:
+def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
     q, k, v = graph.inputs_of(operation)[:3]
     attributes = operation.attributes
     batch, heads, queries, size = q.shape
-    parameters = parameters_of(device).attention
+    parameters = attention_of(device)
     if device.kind == "gpu" and parameters is not None:
         causal = bool(attributes.get("causal"))
         sizes = fused.AttentionSizes.of(
@@ -303,8 +305,8 @@ def _attention(
         )  # fmt: skip
         return fused_attention(
             device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8,
-            kv_bytes=BITS[k.format] / 8, writes_cache=causal, shared_values="value_size" in attributes,
-            reuse_bytes=reuse,
+            kv_bytes=BITS[k.format] / 8, shared_values="value_size" in attributes, reuse_bytes=reuse,
+            writes_cache=False,  # the graph's own operations do
         )  # fmt: skip
     moved = _moved_bytes(graph, operation)
     compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)

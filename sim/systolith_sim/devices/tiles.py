@@ -85,12 +85,12 @@ class TileConstants:
 
 
 NARROW = TileConstants(
-    sharpness=5.751, memory_sharpness=3.654, resident_max=1.0, tile_loss=120.7, epilogue=3.629,
-    write_cost=1.118, divided_share=0.3873, divided_sharpness=4.602, split_launch=0.8707, split_bytes=7.135,
-    whole_waves=0.5897, choosiness=98.69, vector_steps=1.067, vector_feed=2.689,
+    sharpness=6.058, memory_sharpness=3.311, resident_max=1.0, tile_loss=128.0, epilogue=3.559, write_cost=1.13,
+    divided_share=0.3271, divided_sharpness=3.899, split_launch=0.8728, split_bytes=5.661, whole_waves=0.8683,
+    choosiness=264.2, vector_steps=1.068, vector_feed=2.45,
 )  # fmt: skip
 WIDE = TileConstants(
-    sharpness=1.913, memory_sharpness=2.896, resident_max=5.0, tile_loss=0.0, epilogue=10.13, write_cost=0.9551,
-    divided_share=0.212, divided_sharpness=2.03, split_launch=1.146, split_bytes=0.644, whole_waves=0.8642,
-    choosiness=89.08,
+    sharpness=2.039, memory_sharpness=2.804, resident_max=5.0, tile_loss=0.0, epilogue=10.41, write_cost=0.9072,
+    divided_share=0.2208, divided_sharpness=2.212, split_launch=1.131, split_bytes=0.4069, whole_waves=1.22,
+    choosiness=132.8,
 )  # fmt: skip

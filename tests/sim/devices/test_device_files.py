@@ -45,7 +45,8 @@ def test_all_packaged_devices_are_there():
 def test_figures_have_sources_and_files_read_back(name):
     device = find_device(name)
     assert device.id == name
-    used = {datum.source for _, datum in figures_of(device)} | {error.source for error in device.errors}
+    scored = (*device.errors, *device.link_errors)
+    used = {datum.source for _, datum in figures_of(device)} | {error.source for error in scored}
     assert used | {device.units.source} == set(device.sources), "a source that no figure uses, or the reverse"
     assert parse_device(device_toml(device), name) == device
 
