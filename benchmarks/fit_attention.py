@@ -18,8 +18,8 @@ import numpy as np
 
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, shape_mask
-from fitting import descend, distance
 from fit_files import datum, folder, other_errors, regime_errors, restate
+from fitting import descend, distance
 from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import AttentionParameters, Device

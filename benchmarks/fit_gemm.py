@@ -167,7 +167,7 @@ def quantized_terms(
     trial = replace(machine(device, own), peak_ops_per_s=device.peak_ops_per_s["fp8"].value)
     parts = []
     for block in in_blocks(rows):
-        sizes = {name: item for name, item in sizes_of(block).items() if name != "input_bytes"}
+        sizes = sizes_of(block)
         parts.append(quantized_gemm(trial, library, quantize_s_per_element=step, precision=np.float32, **sizes))
     terms = joined(parts)
     return terms, with_host(rows, terms.total_s)

@@ -10,9 +10,9 @@ import csv
 from pathlib import Path
 
 import numpy as np
+
 from accuracy_tables import Array
 from accuracy_tables.gemm import FILES
-
 from fitting import descend, distance
 
 LIMIT_W = 0.993 * 700.0

@@ -6,15 +6,17 @@ Two parameters, a second on one core.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from accuracy_tables.tpu import DEVICE, TABLES, layer_terms
 
+from accuracy_tables import Array, Words
+from accuracy_tables.tpu import DEVICE, TABLES, layer_terms
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from fitting import descend, distance
 from systolith_sim.devices.classes import class_of
-from systolith_sim.devices.device import KernelParameters
+from systolith_sim.devices.device import KernelParameters, RegimeError
 from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.toml import device_toml
@@ -52,18 +54,24 @@ def main() -> None:
         write(fit, rows.measured[used] / terms.total_s[used], regimes(terms)[used])
 
 
-def write(fit: dict[str, float], ratio: np.ndarray, words: np.ndarray) -> None:
+def pooled(errors: Sequence[RegimeError]) -> tuple[RegimeError, ...]:
+    """The widest of all for each: few token counts are memory bound, and those alike."""
+    low, high = min(error.low for error in errors), max(error.high for error in errors)
+    return tuple(error.model_copy(update={"low": low, "high": high}) for error in errors)
+
+
+def write(fit: dict[str, float], ratio: Array, words: Words) -> None:
     """Parameters and intervals of the device, and its class with wider ones."""
     groups = np.full(len(ratio), DEVICE)
     device, family = find_device(DEVICE), class_of("tpu")
     values = {**fit, "launch_s": KERNEL_S}
     own = {name: datum(value, FITTED) for name, value in values.items()}
     still = {"feed_bytes_per_s": datum(FEED, FITTED), "k_step_s": datum(0.0, FITTED)}
-    errors = regime_errors("matmul", ratio, words, groups, SCORED)
+    errors = pooled(regime_errors("matmul", ratio, words, groups, SCORED))
     kernel = KernelParameters.model_validate({**own, **still})
     errors = (*errors, *other_errors(device.errors, "matmul"))
     restate(device, {FITTED: ORIGIN, SCORED: ORIGIN}, kernel=kernel, errors=errors)
-    wider = regime_errors("matmul", ratio, words, groups, SCORED, widen=CLASS_WIDER)
+    wider = pooled(regime_errors("matmul", ratio, words, groups, SCORED, widen=CLASS_WIDER))
     kept = {name: getattr(family, name) for name in family.model_fields_set}
     note = f"to the power {CLASS_WIDER}, {ORIGIN}"
     changed = {**kept, **own, "errors": wider, "sources": {**family.sources, FITTED: ORIGIN, SCORED: note}}

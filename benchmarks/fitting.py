@@ -40,7 +40,7 @@ def fit(
         curvature, slope = _normal(parts, names, place, found, own)
         diagonal = np.diag(curvature)
         for _ in range(6):
-            ridge = damping * np.diag(diagonal) + 1e-6 * diagonal.mean() * np.eye(len(names))
+            ridge = damping * np.diag(diagonal) + (1e-6 * diagonal.mean() + 1e-12) * np.eye(len(names))
             trial = place + np.clip(-np.linalg.solve(curvature + ridge, slope), -LONGEST, LONGEST)
             tried = {part: residuals(_named(names, trial)) for part, residuals in parts.items()}
             if (new := _loss(tried)) < loss - 1e-6:

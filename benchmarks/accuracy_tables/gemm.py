@@ -129,10 +129,10 @@ def three_constants(rows: Rows, used: Mask) -> Array:
     def seconds(trial: Mapping[str, float], chosen: Mask) -> Array:
         return trial["launch"] + np.maximum(work[chosen] / trial["compute"], moved[chosen] / trial["memory"])
 
-    found = fit(
-        {"rows": lambda trial: np.log(seconds(trial, used) / rows.measured[used])},
-        {"launch": 3e-6, "compute": 0.7, "memory": 0.7}, {}, rounds=30,
-    )  # fmt: skip
+    found = {"launch": 3e-6, "compute": 0.7, "memory": 0.7}
+    if used.any():
+        parts = {"rows": lambda trial: np.log(seconds(trial, used) / rows.measured[used])}
+        found = fit(parts, found, {}, rounds=30)
     return seconds(found, np.ones(len(rows), bool))
 
 

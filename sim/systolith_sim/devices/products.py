@@ -1,6 +1,8 @@
 """What the kernel models need of a device, and its matrix products where it is a GPU."""
 
-from typing import Required, TypedDict, Unpack
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Concatenate, ParamSpec, Required, TypedDict, TypeVar, Unpack, cast
 
 from numpy.typing import ArrayLike
 
@@ -10,12 +12,37 @@ from systolith_sim.devices.device import Device, KernelParameters
 from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
 from systolith_sim.devices.quantized import LIBRARIES, quantized_gemm
 
+KEPT = 256
+"""Devices whose resolved numbers are kept."""
 
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def per_device(resolve: Callable[Concatenate[Device, P], R]) -> Callable[Concatenate[Device, P], R]:
+    """Keep what was resolved for a device, which is frozen but, holding tables, has no hash."""
+    kept: dict[tuple[object, ...], tuple[Device, R]] = {}
+
+    @wraps(resolve)
+    def resolved(device: Device, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (id(device), *args, *kwargs.items())
+        if key not in kept or kept[key][0] is not device:
+            if len(kept) >= KEPT:
+                kept.clear()
+            kept[key] = device, resolve(device, *args, **kwargs)
+        return kept[key][1]
+
+    return resolved
+
+
+@per_device
 def parameters_of(device: Device) -> KernelParameters:
     """Fitted parameters of a device, or its class's."""
     return device.kernel if device.kernel is not None else class_of(device.kind).parameters(device)
 
 
+@per_device
 def machine_of(device: Device, numbers: Format, variant: str = "") -> Machine:
     """The numbers the kernel models need, for products computed in ``numbers``.
 
@@ -71,10 +98,21 @@ def gpu_gemm(device: Device, numbers: Format, variant: str = "", **sizes: Unpack
     """
     variant = variant or variant_of(device, numbers)
     machine, special = machine_of(device, numbers, variant), parameters_of(device).formats.get(variant)
-    if special is None or not special.library or BITS[numbers] > 8:
-        return tiled_gemm(machine, **sizes)
-    step = special.quantize_s_per_element
-    given = {name: size for name, size in sizes.items() if name != "input_bytes"}
-    return quantized_gemm(
-        machine, LIBRARIES[special.library], quantize_s_per_element=0.0 if step is None else step.value, **given
-    )
+    library, step = "", 0.0
+    if special is not None and BITS[numbers] <= 8:
+        library = special.library
+        step = 0.0 if special.quantize_s_per_element is None else special.quantize_s_per_element.value
+    if all(isinstance(size, int | float) for size in sizes.values()):
+        return _single(machine, library, step, tuple(sizes.items()))  # a model repeats its layers
+    return _gemm(machine, library, step, sizes)
+
+
+def _gemm(machine: Machine, library: str, step: float, sizes: GemmSizes) -> Terms:
+    if library:
+        return quantized_gemm(machine, LIBRARIES[library], quantize_s_per_element=step, **sizes)
+    return tiled_gemm(machine, **sizes)
+
+
+@lru_cache(maxsize=2**16)
+def _single(machine: Machine, library: str, step: float, sizes: tuple[tuple[str, float], ...]) -> Terms:
+    return _gemm(machine, library, step, cast(GemmSizes, dict(sizes)))

@@ -71,6 +71,7 @@ def quantized_gemm(
     m: ArrayLike,
     k: ArrayLike,
     n: ArrayLike,
+    input_bytes: float,
     weight_bytes: float,
     output_bytes: float,
     reuse_bytes: ArrayLike | None = None,
@@ -78,7 +79,7 @@ def quantized_gemm(
 ) -> Terms:
     """Seconds of ``batch`` products (m, k) by (k, n) whose activations arrive in 16 bits.
 
-    Sizes and bytes as in ``gemm.tiled_gemm``; quantizing counts as memory.
+    Sizes and bytes as in ``gemm.tiled_gemm``, inputs as they are multiplied; quantizing counts as memory.
     """
     own = replace(
         machine,
@@ -91,7 +92,7 @@ def quantized_gemm(
     for chosen, candidates in library.parts(sizes[1]):
         b, rows, depth, cols, passed = (size[chosen] for size in sizes)
         part = tiled_gemm(
-            own, batch=b, m=rows, k=depth, n=cols, input_bytes=1, weight_bytes=weight_bytes,
+            own, batch=b, m=rows, k=depth, n=cols, input_bytes=input_bytes, weight_bytes=weight_bytes,
             output_bytes=output_bytes, reuse_bytes=passed, candidates=candidates, precision=precision,
         )  # fmt: skip
         found[:, chosen] = part.total_s, part.launch_s, part.compute_s, part.memory_s
