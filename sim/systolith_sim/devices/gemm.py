@@ -163,17 +163,13 @@ def tiled_gemm(
     """
     c = constants or machine.tiles
     sizes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, precision)) for size in (batch, m, k, n)))
-    b, m, k, n = (size[None] for size in sizes)
-    shape = _Shape(b, m, k, n, (input_bytes, weight_bytes, output_bytes))
+    shape = _Shape(*(size[None] for size in sizes), (input_bytes, weight_bytes, output_bytes))
     weight, inputs, outputs = shape.bytes
     reuse = np.full_like(weight, np.inf) if reuse_bytes is None else np.asarray(reuse_bytes, precision)
-    cache = c.cache(machine.cache_parts)
-    memory = stream_s(
-        weight, inputs, outputs, reuse, machine, c.write_cost, CacheConstants(cache.share, cache.sharpness)
-    )
-    chosen = c.candidates if candidates is None else candidates
-    terms = _chosen(machine, shape, memory, chosen.astype(precision), c)
-    return _with_vectors(machine, shape, memory, terms, c)
+    cache = CacheConstants(*c.cache(machine.cache_parts))
+    memory = stream_s(weight, inputs, outputs, reuse, machine, c.write_cost, cache)
+    allowed = (c.candidates if candidates is None else candidates).astype(precision)
+    return _with_vectors(machine, shape, memory, _chosen(machine, shape, memory, allowed, c), c)
 
 
 def _chosen(machine: Machine, shape: _Shape, memory: Array, candidates: Array, c: TileConstants) -> Terms:

@@ -150,9 +150,7 @@ def kernel_time(
     variant = variant_of(device, numbers) if operator == "matmul" else numbers
     low, high, source = interval_factors(device, operator, regime, variant)
     count, moved = flops(graph, operation), _moved_bytes(graph, operation)
-    return KernelTime(
-        total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source
-    )
+    return KernelTime(total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source)
 
 
 def regimes(terms: Terms) -> NDArray[np.str_]:
