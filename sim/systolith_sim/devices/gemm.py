@@ -163,7 +163,8 @@ def tiled_gemm(
     """
     c = constants or machine.tiles
     sizes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, precision)) for size in (batch, m, k, n)))
-    shape = _Shape(*(size[None] for size in sizes), (input_bytes, weight_bytes, output_bytes))
+    b, m, k, n = (size[None] for size in sizes)
+    shape = _Shape(b, m, k, n, (input_bytes, weight_bytes, output_bytes))
     weight, inputs, outputs = shape.bytes
     reuse = np.full_like(weight, np.inf) if reuse_bytes is None else np.asarray(reuse_bytes, precision)
     cache = CacheConstants(*c.cache(machine.cache_parts))
