@@ -165,10 +165,9 @@ def tiled_gemm(
     sizes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, precision)) for size in (batch, m, k, n)))
     b, m, k, n = (size[None] for size in sizes)
     shape = _Shape(b, m, k, n, (input_bytes, weight_bytes, output_bytes))
-    weight, inputs, outputs = shape.bytes
-    reuse = np.full_like(weight, np.inf) if reuse_bytes is None else np.asarray(reuse_bytes, precision)
+    reuse = np.asarray(np.inf if reuse_bytes is None else reuse_bytes, precision)
     cache = CacheConstants(*c.cache(machine.cache_parts))
-    memory = stream_s(weight, inputs, outputs, reuse, machine, c.write_cost, cache)
+    memory = stream_s(*shape.bytes, reuse, machine, c.write_cost, cache)
     allowed = (c.candidates if candidates is None else candidates).astype(precision)
     return _with_vectors(machine, shape, memory, _chosen(machine, shape, memory, allowed, c), c)
 
