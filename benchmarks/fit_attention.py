@@ -4,7 +4,7 @@
     python benchmarks/fit_attention.py --data DIR --write    update device files and the GPU class too
     python benchmarks/fit_attention.py --data DIR --shared   refit what all GPUs and each library share, and print it
 
-Run it after fit_devices.py: launch, memory efficiency and feed of a device come from its matrix products.
+Run it after fit_gemm.py: launch, memory efficiency and feed of a device come from its matrix products.
 Intervals come from the rows of the fit, each head shape predicted by a fit without it. About a minute on one core.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, shape_mask
-from fit_devices import descend, distance
 from fit_files import datum, folder, other_errors, regime_errors, restate
+from fitting import descend, distance
 from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import AttentionParameters, Device

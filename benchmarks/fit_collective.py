@@ -18,8 +18,8 @@ import numpy as np
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import part
 from accuracy_tables.collective import TABLES, link_terms
-from fit_devices import descend, distance
 from fit_files import LEAST_ROWS, datum, folder, restate, shortest
+from fitting import descend, distance
 from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device

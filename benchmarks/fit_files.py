@@ -29,14 +29,14 @@ def datum(value: float, source: str) -> Datum:
     return Datum(value=float(f"{value:.4g}"), source=source, confidence="derived")
 
 
-def shortest(ratio: Array, widen: float = 1.0) -> tuple[float, float]:
-    """Ends of the shortest interval, in logarithm, that holds ``INSIDE`` of measured over predicted, and 1.
+def shortest(ratio: Array, widen: float = 1.0, inside: float = INSIDE) -> tuple[float, float]:
+    """Ends of the shortest interval, in logarithm, that holds ``inside`` of measured over predicted, and 1.
 
     Outliers stand on one side (a slow replay), where quantiles of both ends would waste width. ``widen`` is an
     exponent.
     """
     ordered = np.sort(np.log(ratio))
-    held = int(np.ceil(INSIDE * len(ordered)))
+    held = int(np.ceil(inside * len(ordered)))
     first = int((ordered[held - 1 :] - ordered[: len(ordered) - held + 1]).argmin())
     low, high = np.exp(widen * ordered[[first, first + held - 1]])
     return round(float(min(low, 1.0)), 3), round(float(max(high, 1.0)), 3)

@@ -15,8 +15,8 @@ import numpy as np
 from accuracy_tables import Rows
 from accuracy_tables.attention import part
 from accuracy_tables.streaming import DEVICE, TABLES, TORCH, streaming_terms
-from fit_devices import descend, distance
 from fit_files import datum, folder, other_errors, regime_errors, restate
+from fitting import descend, distance
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import RegimeError
 from systolith_sim.devices.library import find_device

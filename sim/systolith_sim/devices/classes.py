@@ -9,12 +9,13 @@ from functools import cache
 from importlib import resources
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from systolith_sim.devices.device import (
     AttentionParameters,
     Device,
     DeviceKind,
+    FormatParameters,
     KernelParameters,
     RegimeError,
 )
@@ -22,13 +23,20 @@ from systolith_sim.devices.figures import Datum, Strict, tuples
 
 LEAST_FEED = 2.0
 """Least ratio of what all units take in to what the main memory gives: 2.1 (A100) to 7 on the measured GPUs."""
-SLOWEST_STEP_S = 4e-7
-"""Longest latency of one step along K: measured are 0.07 (H100) to 0.32 us (A100), about one memory access."""
-
-
 WIDE_UNIT_OPS_PER_S = 6e12
 """Peak of a unit in bf16 that asynchronous products and copies go with, on which FlashAttention 3 rests: 7.5e12 on
 Hopper, 15e12 on Blackwell, at most 4.3e12 (MI300X) before and elsewhere."""
+
+
+class UnitParameters(Strict):
+    """What the kind of unit decides, where a class holds two kinds."""
+
+    memory_efficiency: Datum
+    """As in ``KernelParameters``."""
+    feed_bytes_per_op: Datum
+    """As in ``DeviceClass``."""
+    k_step_s: Datum
+    """As in ``KernelParameters``."""
 
 
 class DeviceClass(Strict):
@@ -48,8 +56,12 @@ class DeviceClass(Strict):
     """Operand bytes a unit takes in while it could do one operation at its peak."""
     feed_bytes_per_s: Datum | None = None
     """As in ``KernelParameters``, where the feed does not grow with the peak rate."""
-    k_step_ops: Datum | None = None
-    """Operations a unit could do at its peak during one step of latency along K; without it, no latency."""
+    k_step_s: Datum | None = None
+    """As in ``KernelParameters``: about one memory access; without it, no latency."""
+    wide: UnitParameters | None = None
+    """In place of the three above where one unit's peak is ``WIDE_UNIT_OPS_PER_S`` or more."""
+    formats: dict[str, FormatParameters] = Field(default_factory=dict)
+    """As in ``KernelParameters``."""
     streaming_efficiency: Datum | None = None
     """As in ``KernelParameters``."""
     attention: AttentionParameters | None = None
@@ -67,35 +79,36 @@ class DeviceClass(Strict):
 
     def parameters(self, device: Device) -> KernelParameters:
         """Parameters of a device of this class, from its peak rates."""
-        unit_rate = _unit_rate(device)
+        unit_rate, wide = unit_peak(device), is_wide(device)
+        unit = self.wide if wide and self.wide is not None else self
         feed = self.feed_bytes_per_s
-        if self.feed_bytes_per_op is not None:
+        if unit.feed_bytes_per_op is not None:
             memory = device.main_memory.bandwidth_bytes_per_s.value / device.units.count
-            ratio = self.feed_bytes_per_op.value * unit_rate / memory
-            feed = _scaled(self.feed_bytes_per_op, unit_rate * max(1.0, LEAST_FEED / ratio))
+            ratio = unit.feed_bytes_per_op.value * unit_rate / memory
+            feed = _scaled(unit.feed_bytes_per_op, unit_rate * max(1.0, LEAST_FEED / ratio))
         assert feed is not None  # the validator saw to it
-        step = self.k_step_ops
         return KernelParameters(
             launch_s=self.launch_s,
             compute_efficiency=self.compute_efficiency,
-            memory_efficiency=self.memory_efficiency,
+            memory_efficiency=unit.memory_efficiency,
             feed_bytes_per_s=feed,
-            k_step_s=_step(step, unit_rate) if step is not None else _scaled(self.launch_s, 0.0),
+            k_step_s=_scaled(self.launch_s, 0.0) if unit.k_step_s is None else unit.k_step_s,
             streaming_efficiency=self.streaming_efficiency,
-            attention=self.attention_wide if unit_rate >= WIDE_UNIT_OPS_PER_S else self.attention,
+            formats={name: item for name, item in self.formats.items() if name.split("_")[0] in device.peak_ops_per_s},
+            attention=self.attention_wide if wide else self.attention,
         )
 
 
-def _unit_rate(device: Device) -> float:
+def is_wide(device: Device) -> bool:
+    """Whether products and copies go on their own in a unit, which shows in its peak rate."""
+    return unit_peak(device) >= WIDE_UNIT_OPS_PER_S
+
+
+def unit_peak(device: Device) -> float:
     """Peak of one unit in bf16 or fp16, or in the fastest format where there is neither."""
     peaks = device.peak_ops_per_s
     fastest = max(peaks.values(), key=lambda datum: datum.value)
     return peaks.get("bf16", peaks.get("fp16", fastest)).value / device.units.count
-
-
-def _step(operations: Datum, unit_rate: float) -> Datum:
-    """Latency of a step, no longer than a slow unit's round trip to memory."""
-    return _scaled(operations, min(1 / unit_rate, SLOWEST_STEP_S / operations.value))
 
 
 def _scaled(datum: Datum, factor: float) -> Datum:

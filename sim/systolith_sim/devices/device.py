@@ -48,6 +48,8 @@ class Memory(Strict):
     """Peak of the datasheet, or the best measured rate; read and write together."""
     latency_s: Datum | None = None
     """One dependent access."""
+    parts: PositiveInt = 1
+    """Of a cache: parts that each keep their own copy of what the units at their side read."""
     energy_j_per_byte: Datum | None = None
     """Dynamic energy of one byte moved, with what lies between this memory and the units."""
 
@@ -89,6 +91,10 @@ class FormatParameters(Strict):
     """As in ``KernelParameters``."""
     sequence_factor: Datum | None = None
     """Seconds to start an operation among others over those to start it again and again; measured machines only."""
+    quantize_s_per_element: Datum | None = None
+    """Seconds to quantize one element of the activations."""
+    library: str = ""
+    """Key of ``quantized.LIBRARIES``: whose kernels multiply in this format; without one, those of wider formats."""
 
 
 class AttentionParameters(Strict):
@@ -139,8 +145,10 @@ class KernelParameters(Strict):
     streaming_efficiency: Datum | None = None
     """Share of the main memory's bandwidth that a library's norms and elementwise kernels reach; without it,
     ``memory_efficiency`` and the caches count."""
-    formats: dict[Format, FormatParameters] = Field(default_factory=dict)
-    """By format, what differs."""
+    split_least_products: PositiveInt | None = None
+    """Multiply-adds below which the library of this device does not split K; without it, it always may."""
+    formats: dict[str, FormatParameters] = Field(default_factory=dict)
+    """By format, what differs; ``fp8_block`` is fp8 with a scale per block of weights."""
     attention: AttentionParameters | None = None
     """Fused attention; without it, two products and a pass over keys and values."""
     curves: dict[str, Curve] = Field(default_factory=dict)
@@ -161,6 +169,8 @@ class RegimeError(Strict):
 
     operator: Operator
     """Kind of operation scored."""
+    format: str = ""
+    """Format it was scored in, as in ``KernelParameters.formats``; empty for bf16 and fp16."""
     regime: Regime
     """What the model said bounds the operation."""
     low: Annotated[float, Field(gt=0, le=1)]

@@ -7,7 +7,9 @@ measurements and a scalar call is the same arithmetic.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from systolith_sim.devices.tiles import NARROW, WIDE, TileConstants
 
 Array = NDArray[np.float64]
 
@@ -25,43 +27,45 @@ class Machine:
     memory_efficiency: float
     feed_bytes_per_s: float
     k_step_s: float
+    cache_parts: int = 1
+    """Parts of the last cache that each keep their own copy of what their units read."""
+    split_least: float = 0.0
+    """Multiply-adds below which the library does not split K."""
+    wide: bool = False
+    """Units whose products and copies run on their own (Hopper and later), with the kernels that come with them."""
+
+    @property
+    def tiles(self) -> TileConstants:
+        """Constants of the kernels that libraries run on such units."""
+        return WIDE if self.wide else NARROW
 
 
 @dataclass(frozen=True)
-class TileConstants:
-    """Constants shared by all GPUs, fitted once on A100, H100, H200 and L40S by benchmarks/fit_devices.py."""
+class CacheConstants:
+    """How a working set falls out of the last cache, for kernels that read it once."""
+
+    share: float = 0.623
+    """Share of the cache that holds a working set."""
+    sharpness: float = 3.960
+    """How abruptly a working set falls out."""
+
+
+@dataclass(frozen=True)
+class SmoothConstants:
+    """What CPUs and TPUs share with no other kernel model."""
 
     sharpness: float = 3.084
-    """Exponent of the smooth maximum."""
-    resident_area: float = 1.637 * 128 * 128
-    """Elements of output that the tiles resident on one unit share."""
-    resident_max: float = 1.908
-    """Most tiles resident on one unit, counting how far their latencies overlap."""
-    tile_loss: float = 0.6527
-    """Loss of a tile's rate with the inverse of its sides: a unit's operand reuse."""
-    epilogue: float = 3.764
-    """Times an output tile's bytes pass the feed path."""
-    latency_steps: float = 0.7603
-    """Steps of latency before and after the K loop."""
+    """Exponent of the smooth maximum of compute and memory."""
     write_cost: float = 1.043
     """Memory cost of a byte written against one read."""
-    cache_share: float = 0.623
-    """Share of the last cache that holds a working set."""
-    cache_sharpness: float = 3.960
-    """How abruptly a working set falls out of the cache."""
-    split_launch: float = 1.105
-    """Launches that a split along K adds."""
-    split_bytes: float = 5.257
-    """Bytes per output and split that the reduction moves through the feed path."""
 
 
-TILES = np.array([(tm, tn) for tm in (16, 32, 64, 128, 256) for tn in (32, 64, 128, 256) if tm * tn <= 2**15])
-"""Output tiles (m, n) a library chooses from."""
-SPLITS = np.array([1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32])
-"""Splits along K a library chooses from."""
 K_STEP = 64
-"""Depth of one step of the K loop; a split is at least this deep."""
-CONSTANTS = TileConstants()
+"""Depth of one step of the K loop whose latency ``k_step_s`` is; a split is at least this deep."""
+K_GRAIN = 32
+"""Depth a K loop is rounded up to."""
+CACHE = CacheConstants()
+CONSTANTS = SmoothConstants()
 
 
 @dataclass(frozen=True)
@@ -80,28 +84,51 @@ def smooth_maximum(first: ArrayLike, second: ArrayLike, sharpness: float) -> Arr
     >>> float(smooth_maximum(3.0, 4.0, 2.0))
     5.0
     """
-    a, b = np.asarray(first, float), np.asarray(second, float)
+    a, b = np.asarray(first), np.asarray(second)
     larger = np.maximum(np.maximum(a, b), 1e-30)
-    return larger * ((a / larger) ** sharpness + (b / larger) ** sharpness) ** (1 / sharpness)
+    return larger * (1 + (np.minimum(a, b) / larger) ** sharpness) ** (1 / sharpness)
 
 
-def missing_share(
-    working_set_bytes: ArrayLike, cache_bytes: float, constants: TileConstants = CONSTANTS
-) -> Array:
+def missing_share(working_set_bytes: ArrayLike, cache_bytes: float, cache: CacheConstants = CACHE) -> Array:
     """Share of accesses that go to main memory when ``working_set_bytes`` pass between two uses."""
-    working = np.maximum(np.asarray(working_set_bytes, float), 1.0)
-    return 1 / (1 + (constants.cache_share * cache_bytes / working) ** constants.cache_sharpness)
+    working = np.maximum(np.asarray(working_set_bytes), 1.0)
+    # A billionth is missed at least, lest powers overflow.
+    room = np.minimum(cache.share * cache_bytes / working, 1e9 ** (1 / cache.sharpness))
+    return 1 / (1 + room**cache.sharpness)
 
 
 def stream_s(
-    weight: Array, inputs: Array, outputs: Array, reuse: Array, machine: Machine, c: TileConstants
+    weight: Array,
+    inputs: Array,
+    outputs: Array,
+    reuse: Array,
+    machine: Machine,
+    write_cost: float,
+    cache: CacheConstants,
 ) -> Array:
     """Seconds on main memory; ``reuse`` bytes pass before the same weights are read again."""
-    missed = weight * missing_share(reuse, machine.cache_bytes, c)
-    missed = missed + (inputs + c.write_cost * outputs) * missing_share(
-        weight + inputs + outputs, machine.cache_bytes, c
+    missed = weight * missing_share(reuse, machine.cache_bytes, cache)
+    missed = missed + (inputs + write_cost * outputs) * missing_share(
+        weight + inputs + outputs, machine.cache_bytes, cache
     )
     return missed / (machine.memory_efficiency * machine.bandwidth_bytes_per_s)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Sizes and bytes of rows of products, each of shape (1, rows); candidates lie along the first axis."""
+
+    b: Array
+    m: Array
+    k: Array
+    n: Array
+    element_bytes: tuple[float, float, float]
+
+    @property
+    def bytes(self) -> tuple[Array, Array, Array]:
+        """Weights, inputs, outputs."""
+        i, w, o = self.element_bytes
+        return self.b * self.k * self.n * w, self.b * self.m * self.k * i, self.b * self.m * self.n * o
 
 
 def tiled_gemm(
@@ -115,9 +142,11 @@ def tiled_gemm(
     weight_bytes: float,
     output_bytes: float,
     reuse_bytes: ArrayLike | None = None,
-    constants: TileConstants = CONSTANTS,
+    candidates: NDArray[np.float64] | None = None,
+    constants: TileConstants | None = None,
+    precision: DTypeLike = np.float64,
 ) -> Terms:
-    """Seconds of ``batch`` products (m, k) by (k, n), with the best tile and split of K.
+    """Seconds of ``batch`` products (m, k) by (k, n), with the tile and split of K that a library would choose.
 
     Parameters
     ----------
@@ -127,48 +156,79 @@ def tiled_gemm(
         Bytes of one element.
     reuse_bytes : array_like, optional
         Bytes that pass before the same weights are read again; without it, weights come from main memory.
+    candidates : ndarray, optional
+        Rows of (tile m, tile n, split of K), in place of those of ``machine.tiles``.
+    constants : TileConstants, optional
+        In place of those of ``machine.tiles``; fits use it, with a lower ``precision``.
     """
-    b, m, k, n = (np.atleast_1d(np.asarray(size, float)) for size in (batch, m, k, n))
-    weight, inputs, outputs = b * k * n * weight_bytes, b * m * k * input_bytes, b * m * n * output_bytes
-    reuse = np.full_like(weight, np.inf) if reuse_bytes is None else np.asarray(reuse_bytes, float)
-    memory = stream_s(weight, inputs, outputs, reuse, machine, constants)[:, None, None]
-    b, m, k, n = (size[:, None, None] for size in (b, m, k, n))
-    rate = (input_bytes, weight_bytes, output_bytes)
-    compute = _wave_s(machine, (b, m, k, n), rate, constants)
-    splits = SPLITS[None, None, :]
-    reduction = (splits > 1) * (
-        constants.split_launch * machine.launch_s
-        + constants.split_bytes * splits * b * m * n / (machine.feed_bytes_per_s * machine.units)
+    c = constants or machine.tiles
+    sizes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, precision)) for size in (batch, m, k, n)))
+    b, m, k, n = (size[None] for size in sizes)
+    shape = _Shape(b, m, k, n, (input_bytes, weight_bytes, output_bytes))
+    reuse = np.asarray(np.inf if reuse_bytes is None else reuse_bytes, precision)
+    cache = CacheConstants(*c.cache(machine.cache_parts))
+    memory = stream_s(*shape.bytes, reuse, machine, c.write_cost, cache)
+    allowed = (c.candidates if candidates is None else candidates).astype(precision)
+    return _with_vectors(machine, shape, memory, _chosen(machine, shape, memory, allowed, c), c)
+
+
+def _chosen(machine: Machine, shape: _Shape, memory: Array, candidates: Array, c: TileConstants) -> Terms:
+    """The mean over candidates of what each takes, weighed by how good the library thinks each is.
+
+    A library's rule of thumb sees fractions of waves where the machine takes whole ones.
+    """
+    work, step, waves, split = _work(machine, shape, candidates, c)
+    rounds = waves / c.resident(candidates)[:, None]
+    reduction = (split > 1) * (
+        c.split_launch * machine.launch_s
+        + c.split_bytes * split * shape.b * shape.m * shape.n / (machine.feed_bytes_per_s * machine.units)
     )
-    total = machine.launch_s + smooth_maximum(compute, memory, constants.sharpness) + reduction
-    total = np.where((splits > 1) & (k < K_STEP * splits), np.inf, total)
-    return _fastest(total, machine.launch_s + reduction, compute, memory)
+
+    def seconds(throughput: Array, latency: Array) -> tuple[Array, Array]:
+        compute = smooth_maximum(throughput, latency, c.sharpness)
+        return compute, smooth_maximum(compute, memory, c.memory_sharpness) + reduction
+
+    def thought(count: Array) -> Array:
+        return np.maximum(c.whole_waves * np.ceil(count) + (1 - c.whole_waves) * np.maximum(count, 1), 1)
+
+    compute, total = seconds(np.ceil(waves) * work, np.ceil(rounds) * step)
+    _, guess = seconds(thought(waves) * work, thought(rounds) * step)
+    shallow = (shape.k < K_STEP * split) | (shape.m * shape.n * shape.k < machine.split_least)
+    guess = np.where((split > 1) & shallow, np.inf, guess)
+    weights = np.exp(-c.choosiness * (guess / guess.min(0) - 1))
+    mean = np.exp((weights * np.log(total)).sum(0) / weights.sum(0))
+    best = guess.argmin(0), np.arange(guess.shape[1])
+    launch = machine.launch_s + reduction[best]
+    return Terms(machine.launch_s + mean, launch, compute[best], np.broadcast_to(memory, total.shape)[best])
 
 
-def _fastest(total: Array, launch: Array, compute: Array, memory: Array) -> Terms:
-    """The best tile and split of each row."""
-    rows = np.arange(total.shape[0])
-    best = total.reshape(len(rows), -1).argmin(1)
-    chosen = (rows, *np.unravel_index(best, total.shape[1:]))
-    return Terms(*(np.broadcast_to(part, total.shape)[chosen] for part in (total, launch, compute, memory)))
-
-
-def _wave_s(
-    machine: Machine, sizes: tuple[Array, ...], element_bytes: tuple[float, float, float], c: TileConstants
-) -> Array:
-    """Seconds of all waves, shape (rows, tiles, splits): the unit's rate and its latency, smoothly."""
-    b, m, k, n = sizes
-    input_bytes, weight_bytes, output_bytes = element_bytes
-    tm, tn = TILES[None, :, 0, None].astype(float), TILES[None, :, 1, None].astype(float)
-    depth = np.ceil(k / SPLITS / K_STEP) * K_STEP
-    blocks = b * np.ceil(m / tm) * np.ceil(n / tn) * SPLITS
-    used_m, used_n = np.minimum(tm, m), np.minimum(tn, n)
+def _work(
+    machine: Machine, shape: _Shape, candidates: Array, c: TileConstants
+) -> tuple[Array, Array, Array, Array]:
+    """Of each candidate: seconds a unit works on a tile, latency of its K loop, waves over the units, split."""
+    tm, tn, split = (candidates[:, part, None] for part in range(3))
+    input_bytes, weight_bytes, output_bytes = shape.element_bytes
+    depth = np.ceil(shape.k / split / K_GRAIN) * K_GRAIN
+    waves = shape.b * np.ceil(shape.m / tm) * np.ceil(shape.n / tn) * split / machine.units
+    used_m, used_n = np.minimum(tm, shape.m), np.minimum(tn, shape.n)
     unit_rate = machine.compute_efficiency * machine.peak_ops_per_s / machine.units
-    multiply = 2 * tm * tn * depth / unit_rate * (1 + c.tile_loss * (1 / tm + 1 / tn))
+    multiply = 2 * tm * tn * depth / unit_rate * c.loss(tm, tn)
     operands = (used_m * input_bytes + used_n * weight_bytes) * depth
     feed = (operands + c.epilogue * used_m * used_n * output_bytes) / machine.feed_bytes_per_s
-    throughput = np.ceil(blocks / machine.units) * np.maximum(multiply, feed)
-    resident = np.clip(np.floor(c.resident_area / (tm * tn)), 1, c.resident_max)
-    rounds = np.ceil(blocks / (machine.units * resident))
-    latency = rounds * machine.k_step_s * (depth / K_STEP + c.latency_steps)
-    return smooth_maximum(throughput, latency, c.sharpness)
+    return np.maximum(multiply, feed), machine.k_step_s * depth / K_STEP, waves, split
+
+
+def _with_vectors(machine: Machine, shape: _Shape, memory: Array, terms: Terms, c: TileConstants) -> Terms:
+    """A single row runs a kernel of its own where the library has one: no tiles, all units on the weights."""
+    single = (shape.m[0] == 1) & (c.vector_steps > 0)
+    if not single.any():
+        return terms
+    weight, _, _ = shape.bytes
+    latency = c.vector_steps * machine.k_step_s * shape.k[0] / (16 * K_STEP)
+    feed = c.vector_feed * weight[0] / (machine.feed_bytes_per_s * machine.units)
+    compute = smooth_maximum(latency, feed, c.sharpness)
+    body = smooth_maximum(compute, memory[0], c.memory_sharpness)
+    launch = np.full_like(body, machine.launch_s)
+    own = (machine.launch_s + body, launch, compute, memory[0])
+    tiled = (terms.total_s, terms.launch_s, terms.compute_s, terms.memory_s)
+    return Terms(*(np.where(single, one, other) for one, other in zip(own, tiled, strict=True)))

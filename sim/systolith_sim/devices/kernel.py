@@ -17,13 +17,12 @@ from systolith_sim.devices.curves import curve_terms
 from systolith_sim.devices.device import (
     AttentionParameters,
     Device,
-    KernelParameters,
     Operator,
     Regime,
     RegimeError,
 )
-from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, tiled_gemm
-from systolith_sim.devices.library import find_device
+from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum
+from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
 from systolith_sim.devices.systolic import systolic_gemm
 
@@ -89,39 +88,10 @@ def computed_in(device: Device, wanted: Format) -> Format:
     raise ValueError(f"device {device.id!r} cannot compute {wanted}: its formats are {known}")
 
 
-def parameters_of(device: Device) -> KernelParameters:
-    """Fitted parameters of a device or of one with the same die, else its class's."""
-    if device.kernel is None and device.same_die:
-        return parameters_of(find_device(device.same_die))
-    return device.kernel if device.kernel is not None else class_of(device.kind).parameters(device)
-
-
 def attention_of(device: Device) -> AttentionParameters | None:
     """Fitted parameters of fused attention on a device, or its class's."""
     own = parameters_of(device).attention
     return own if own is not None else class_of(device.kind).parameters(device).attention
-
-
-def machine_of(device: Device, numbers: Format) -> Machine:
-    """The numbers the kernel models need, for products computed in ``numbers``."""
-    parameters = parameters_of(device)
-    special = parameters.formats.get(numbers)
-    launch, efficiency, feed = (
-        getattr(special, name, None) or getattr(parameters, name)
-        for name in ("launch_s", "compute_efficiency", "feed_bytes_per_s")
-    )
-    caches = [memory for name, memory in device.memories.items() if name != "main"]
-    return Machine(
-        units=device.units.count,
-        peak_ops_per_s=device.peak_ops_per_s[numbers].value,
-        bandwidth_bytes_per_s=device.main_memory.bandwidth_bytes_per_s.value,
-        cache_bytes=max((memory.size_bytes.value for memory in caches), default=0.0),
-        launch_s=launch.value,
-        compute_efficiency=efficiency.value,
-        memory_efficiency=parameters.memory_efficiency.value,
-        feed_bytes_per_s=feed.value,
-        k_step_s=parameters.k_step_s.value,
-    )
 
 
 def levels_of(device: Device) -> list[Level]:
@@ -182,11 +152,10 @@ def kernel_time(
         total += max(0.0, device.eager_launch_s.value - start)
         start = max(start, device.eager_launch_s.value)
     regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
-    low, high, source = interval_factors(device, operator, regime, numbers)
+    variant = variant_of(device, numbers) if operator == "matmul" else numbers
+    low, high, source = interval_factors(device, operator, regime, variant)
     count, moved = flops(graph, operation), traffic(graph, operation).total
-    return KernelTime(
-        total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source
-    )
+    return KernelTime(total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source)
 
 
 def regimes(terms: Terms) -> NDArray[np.str_]:
@@ -202,22 +171,22 @@ def cost(device: Device, graph: Graph, *, launch: Launch = "graph") -> Iterator[
         yield operation, kernel_time(device, graph, operation, reuse_bytes=reuse, launch=launch)
 
 
-def interval_factors(
-    device: Device, operator: Operator, regime: Regime, numbers: Format
-) -> tuple[float, float, str]:
+def interval_factors(device: Device, operator: Operator, regime: Regime, variant: str) -> tuple[float, float, str]:
     """(low, high) factors of the 90 % interval, and where they come from.
 
-    From the device's own scores, else its class's; a regime nobody scored takes the widest of the operator's,
-    an operator nobody scored takes ``UNSCORED``.
+    From the device's own scores in that format, else its class's; a format nobody scored takes those of bf16 twice
+    as wide, a regime nobody scored the widest of the operator's, an operator nobody scored ``UNSCORED``.
     """
     for errors, sources in ((device.errors, device.sources), _class_errors(device)):
-        scored = [error for error in errors if error.operator == operator]
+        same = [error for error in errors if error.operator == operator]
+        exact = [error for error in same if error.format == variant]
+        scored = exact or [error for error in same if not error.format]
         chosen = [error for error in scored if error.regime == regime] or scored
         if chosen:
             low, high = min(error.low for error in chosen), max(error.high for error in chosen)
             source = sources[chosen[0].source]
-            if device.kind != "cpu" and numbers not in SCORED_FORMATS:
-                return low**2, high**2, f"{source}; {numbers} not scored: twice as wide"
+            if device.kind != "cpu" and not exact and variant not in SCORED_FORMATS:
+                return low**2, high**2, f"{source}; {variant} not scored: twice as wide"
             return low, high, source
     return 1 / UNSCORED, UNSCORED, "no operation of this kind was scored: a factor of 2"
 
@@ -250,7 +219,7 @@ def _terms(
             return measured
     machine = machine_of(device, numbers)
     if operation.kind == "matmul":
-        return "matmul", _matmul(device, machine, graph, operation, reuse)
+        return "matmul", _matmul(device, machine, numbers, graph, operation, reuse)
     if operation.kind == "attention":
         return "attention", _attention(device, machine, graph, operation, reuse)
     return "streaming", _streaming(device, machine, graph, operation, numbers)
@@ -289,13 +258,15 @@ def _operator(operation: Operation) -> Operator:
     return kinds.get(operation.kind, "streaming")
 
 
-def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+def _matmul(
+    device: Device, machine: Machine, numbers: Format, graph: Graph, operation: Operation, reuse: float
+) -> Terms:
     shape: MatmulShape = matmul_shape(graph, operation)
     a, w = graph.inputs_of(operation)[:2]
     (out,) = graph.outputs_of(operation)
-    sizes = {
+    sizes: GemmSizes = {
         "batch": shape.batch, "m": shape.m, "k": shape.k, "n": shape.n,
-        "input_bytes": BITS[a.format] / 8, "weight_bytes": BITS[w.format] / 8,
+        "input_bytes": BITS[a.format] / 8, "weight_bytes": w.bytes / w.elements,
         "output_bytes": BITS[out.format] / 8,
         "reuse_bytes": (reuse if w.constant else w.bytes) + a.bytes + out.bytes,
     }  # fmt: skip
@@ -309,7 +280,7 @@ def _matmul(device: Device, machine: Machine, graph: Graph, operation: Operation
             )
         # The scratchpad is no cache: a program reads its weights again each time it runs.
         return systolic_gemm(machine, rows=rows, cols=cols, **{**sizes, "reuse_bytes": None})
-    return tiled_gemm(machine, **sizes)
+    return gpu_gemm(device, numbers, **sizes)
 
 
 def fused_attention(

@@ -10,8 +10,8 @@ from systolith_model.graph import Format
 from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.device import Device, DeviceKind, RegimeError, figures_of, published_figures, unit_of
 from systolith_sim.devices.figures import Confidence, Datum, Figure
-from systolith_sim.devices.kernel import parameters_of
 from systolith_sim.devices.library import device_names, find_device, user_folder
+from systolith_sim.devices.products import parameters_of
 
 LIST_SCHEMA: Literal["systolith.devices/1"] = "systolith.devices/1"
 DEVICE_SCHEMA: Literal["systolith.device/1"] = "systolith.device/1"

@@ -8,7 +8,7 @@ hence the smooth maximum with memory.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum, stream_s
+from systolith_sim.devices.gemm import CACHE, CONSTANTS, Machine, Terms, smooth_maximum, stream_s
 
 MIN_ROWS = 8
 """Activation rows of the smallest pass: the sublanes of a vector register (JAX documentation, Pallas TPU)."""
@@ -35,7 +35,7 @@ def systolic_gemm(
     b, m, k, n = (np.atleast_1d(np.asarray(size, float)) for size in (batch, m, k, n))
     weight, inputs, outputs = b * k * n * weight_bytes, b * m * k * input_bytes, b * m * n * output_bytes
     reuse = np.full_like(weight, np.inf) if reuse_bytes is None else np.asarray(reuse_bytes, float)
-    memory = stream_s(weight, inputs, outputs, reuse, machine, CONSTANTS)
+    memory = stream_s(weight, inputs, outputs, reuse, machine, CONSTANTS.write_cost, CACHE)
     tiles = b * np.ceil(k / rows) * np.ceil(n / cols)
     unit_rate = machine.compute_efficiency * machine.peak_ops_per_s / machine.units
     row_s = 2 * rows * cols / unit_rate

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from systolith_model.graph import Graph, Operation
 from systolith_sim.devices.device import Device
-from systolith_sim.devices.kernel import KernelTime, kernel_time, parameters_of, weight_bytes
+from systolith_sim.devices.kernel import KernelTime, kernel_time, weight_bytes
 
 TOLERANCE = 3e-4
 """Share of a pass by which the middle of an affine stretch may differ from the line through its ends."""
@@ -67,10 +67,6 @@ class Kernels:
 
     device: Device
     _known: dict[tuple[object, ...], KernelTime] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.device.core is None:  # a class's parameters are worked out once, not for each kernel
-            self.device = self.device.model_copy(update={"kernel": parameters_of(self.device)})
 
     def cost(self, graph: Graph, *, reuse_bytes: float | None = None) -> Pass:
         """Every operation of a graph.

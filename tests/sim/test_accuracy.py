@@ -1,0 +1,73 @@
+"""The scoreboard on rows made up here: what it counts, splits, leaves out and refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BOARD = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy.py"
+SITES = [(n, k) for n in (1024, 2048, 4096, 8192) for k in (1024, 3072, 4096)]
+"""(n, k)."""
+
+
+def board(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, BOARD, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Every product exactly three times its bytes over A100's bandwidth, one row twice, one outlier of H100."""
+    folder = tmp_path / "aiconfigurator"
+    folder.mkdir()
+    rows = ["gemm_dtype,m,n,k,latency"]
+    for n, k in SITES:
+        milliseconds = 3 * 2 * (8 * k + n * k + 8 * n) / 2.039e12 * 1e3
+        rows += [f"bfloat16,8,{n},{k},{milliseconds}"] * (2 if (n, k) == (1024, 1024) else 1)
+    (folder / "gemm_a100_sxm_vllm-0.14.0.csv").write_text("\n".join(rows) + "\n")
+    outlier = ["gemm_dtype,m,n,k,latency", "bfloat16,8192,12288,4096,2.744", "bfloat16,1,12288,4096,0.04"]
+    (folder / "gemm_h100_sxm_vllm-0.14.0.csv").write_text("\n".join(outlier) + "\n")
+    return tmp_path
+
+
+def test_scores_of_rows_made_up(data):
+    done = board("--data", str(data), "--table", "matmul", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in json.loads(done.stdout)["scores"] if line["regime"] == "all"]
+    mine = [line for line in lines if line["device"] == "a100-80"]
+    # double keys count once, each site on one side of the split only
+    never = sum(((n * 7919 + k * 104729) % 1000003) % 10 >= 7 for n, k in SITES)
+    assert {line["used"]: line["rows"] for line in mine} == {True: len(SITES) - never, False: never}
+    assert sum(line["rows"] for line in lines if line["device"] == "h100-sxm") == 1  # without the outlier
+    for line in mine:
+        assert line["rivals"]["roofline"] == pytest.approx(2 / 3)  # a third of what was measured
+        assert line["mape"] > 0
+        assert 0 <= line["inside"] <= 1
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    done = board("--data", str(tmp_path), "--table", "gemms")
+    assert done.returncode == 2
+    assert "--table: 'gemms' is unknown: allowed are " in done.stderr
+    assert "matmul" in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    done = board("--data", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "--data: " in done.stderr
+
+
+def test_least_deviations_find_the_parameters_that_made_the_rows(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD.parent))
+    from fitting import fit
+
+    size = np.geomspace(1, 1e6, 200)
+    seconds = 3e-6 + size / 2e9 + np.where(np.arange(200) % 10 == 0, 1.0, 0.0)  # a tenth are outliers
+    found = fit(
+        {"rows": lambda trial: np.log((trial["start"] + size / trial["rate"]) / seconds)},
+        {"start": 1e-6, "rate": 1e10}, {}, rounds=60,
+    )  # fmt: skip
+    assert found == pytest.approx({"start": 3e-6, "rate": 2e9}, rel=0.03)
