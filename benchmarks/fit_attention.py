@@ -55,7 +55,7 @@ def parameters(device: str, fit: Mapping[str, float]) -> AttentionParameters:
         name: Datum.model_construct(value=float(value), source="fitted", confidence="derived")
         for name, value in kept.items()
     }
-    return AttentionParameters.model_construct(library=USES[device], **figures)
+    return AttentionParameters.model_construct(None, library=USES[device], **figures)
 
 
 def tables(data: Path) -> dict[str, list[Rows]]:

@@ -93,7 +93,7 @@ def fit_custom(device: str, seen: Sequence[Rows]) -> Parameters:
 def parameters(family: str, fit: Mapping[str, float]) -> CollectiveParameters | CustomParameters:
     """A fit as the models take it."""
     kind = CustomParameters if family == "custom" else CollectiveParameters
-    return kind.model_construct(**figures(bounded(fit)))
+    return kind.model_construct(None, **figures(bounded(fit)))
 
 
 def tables(data: Path) -> dict[tuple[str, str], list[Rows]]:

@@ -26,8 +26,10 @@ from systolith_model.parameters import kv_bytes, weight_bytes
 from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.closed_loop import closed_loop
 from systolith_sim.estimate.engine import find_engine
+from systolith_sim.estimate.generate import estimate
 from systolith_sim.estimate.models import Model, find_model
 from systolith_sim.estimate.replica import Replica
+from systolith_sim.estimate.request import Request
 from systolith_sim.parallel.layout import Layout
 
 FOLDER = "argonne-llm-inference-bench"
@@ -42,6 +44,17 @@ MODELS = {
     "mistralai/Mixtral-8x7B-v0.1": "mixtral-8x7b",
 }
 TENSOR_PARALLEL = ("Tensor Parallelism", "TP")
+OTHER_LAYOUTS = {
+    ("Pipeline Parallelism", 2): Layout(pp=2),
+    ("Pipeline Parallelism", 4): Layout(pp=4),
+    ("PP", 2): Layout(pp=2),
+    ("PP", 4): Layout(pp=4),
+    ("Hybird Tensor (2) and Pipeline (2) Parallelism", 4): Layout(tp=2, pp=2),
+    ("Hybrid TP = 2 and PP = 2", 4): Layout(tp=2, pp=2),
+    ("EP", 4): Layout(tp=4, ep=4),
+    ("Hybrid TP = 2 and EP = 2", 4): Layout(tp=4, ep=2),
+}
+"""By the table's words and devices."""
 USABLE_BYTES = 36.5e9
 BAD = {("tensorrt-llm", "llama-2-7b", 1, 128, 16, 3.432)}
 """Rows that the same table contradicts: 1.81 s elsewhere."""
@@ -198,6 +211,28 @@ def silicon(data: Path) -> Array:
     return np.concatenate([np.array(values) for values in found.values()])
 
 
+def other_layouts(data: Path) -> None:
+    """Print how far pipelines and expert parallel groups are from rows under TensorRT-LLM on A100.
+
+    Pipelines at batch 1, and of Llama-3-8B; those of Llama-2-7B take two to five times one GPU's time from batch 16 on.
+    """
+    device, engine = find_device("a100-40"), find_engine("tensorrt-llm")
+    found = defaultdict(list)
+    with (data / FOLDER / "tp_ep_pp.csv").open() as file:
+        for row in csv.DictReader(file):
+            layout = OTHER_LAYOUTS.get((row["Parallelism Type"], int(row["Num of Hardware"])))
+            length, batch = int(row["Input Output Length"]), int(row["Batch Size"])
+            if layout is None or (batch > 1 and not row["Model"].endswith("Llama-3-8B")) or row["Model"] not in MODELS:
+                continue
+            model = find_model(MODELS[row["Model"]])
+            request = Request(batch=batch, prompt=length, generate=length, formats=Formats.parse("fp16"))
+            took = estimate(row["Model"], model, device, request, layout, engine).result.total_s
+            found["experts" if layout.ep > 1 else "pipelines"].append(took / float(row["Latency"]))
+    print("\ntensorrt-llm, nothing fitted")
+    for kind, values in found.items():
+        print(f"  {kind}: {mape(np.array(values)):.1%}, {len(values)} rows")
+
+
 def write(engine: str, constants: Sequence[float] | None, every: Array) -> None:
     """Constants and scored error into the engine's file."""
     path = Path(str(resources.files("systolith_sim.estimate") / "engines" / f"{engine}.toml"))
@@ -233,6 +268,7 @@ def main() -> None:
     every = silicon(chosen.data)
     if chosen.write:
         write(LATEST, None, every)
+    other_layouts(chosen.data)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,8 @@ def score(every: Mapping[Key, Rows], fits: Fits, libraries: Mapping[Key, Quantiz
             terms = terms_of(device, fits[name], SHARED[kind_of(name)], rows)
             seconds = terms.total_s
         else:
-            terms, seconds = quantized_terms(device, rows, fits[name], *reversed(libraries[name, form]))
+            step, library = libraries[name, form]
+            terms, seconds = quantized_terms(device, rows, fits[name], library, step)
         scores = Scores(regimes(terms), rows.measured / seconds)
         found[name, form] = scores.rows(used)
         print(name, form, f"fitted {scores.rows(used).mape:.2%}, others {scores.rows(~used).mape:.2%}", flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from accuracy_tables import Rows
 from accuracy_tables.attention import part
-from accuracy_tables.streaming import DEVICE, TABLES, TORCH, streaming_terms
+from accuracy_tables.streaming import DEVICE, TABLES, TORCH, kind_of, streaming_terms
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from fitting import descend, distance
 from systolith_sim.devices.classes import DeviceClass, class_of
@@ -35,8 +35,7 @@ FREE = {"gelu": ("efficiency",)}
 
 def fit_kernel(rows: Rows, efficiency: float) -> Parameters:
     """Operations of one kernel, the floor of its call, and what ``FREE`` adds."""
-    device, kind = find_device(rows.device), str(rows.inputs["kind"][0])
-    (known,) = (name for name in KERNELS if name == kind)
+    device, known = find_device(rows.device), kind_of(rows)
     start = {"ops": KERNELS[known].ops}
     if known in EAGER_CALLS:
         start |= {"floor_s": float(rows.measured.min()), "hidden_s": EAGER_CALLS[known].hidden_s}

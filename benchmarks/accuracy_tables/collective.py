@@ -16,6 +16,7 @@ from accuracy_tables import Array, Mask, Prediction, Rows
 from systolith_sim.devices.collective import (
     COLLECTIVES,
     CONSTANTS,
+    Collective,
     CollectiveConstants,
     LinkTerms,
     Wire,
@@ -105,9 +106,17 @@ def link_terms(
         eager = np.asarray(rows.inputs["eager"], float) > 0
         copy = device.main_memory.bandwidth_bytes_per_s.value
         return custom_all_reduce(size, devices, wire, own, eager=eager, copy_bytes_per_s=copy)
-    (known,) = (name for name in COLLECTIVES if name == kind)
+    known = known_kind(kind)
     switched = np.asarray(rows.inputs["adds"], float) > 0
     return collective(known, size, devices, wire, reduces_in_switch=switched, constants=constants)
+
+
+def known_kind(kind: str) -> Collective:
+    """The collective of a name."""
+    for name in COLLECTIVES:
+        if name == kind:
+            return name
+    raise ValueError(f"collective must be one of {', '.join(COLLECTIVES)}, not {kind!r}")
 
 
 def _rows(device: str, operation: str, kind: str, link: str, columns: Array) -> Rows:

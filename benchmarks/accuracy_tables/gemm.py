@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accuracy_tables import Array, Mask, Prediction, Rows
 from fitting import fit
@@ -52,7 +53,7 @@ def tenth(rows: Rows) -> Array:
     return ((n * 7919 + k * 104729) % 1000003) % 10
 
 
-def part(rows: Rows, chosen: Mask | Array) -> Rows:
+def part(rows: Rows, chosen: Mask | NDArray[np.intp]) -> Rows:
     """The rows that a mask or an index chooses."""
     inputs = {name: item[chosen] for name, item in rows.inputs.items()}
     return replace(rows, inputs=inputs, measured=rows.measured[chosen])

@@ -84,6 +84,14 @@ class StreamingTable:
         )  # fmt: skip
 
 
+def kind_of(rows: Rows) -> StreamingKind:
+    """Kernel of rows of one operation."""
+    for name in KERNELS:
+        if name == str(rows.inputs["kind"][0]):
+            return name
+    raise ValueError(f"kind must be one of {', '.join(KERNELS)}, not {rows.inputs['kind'][0]!r}")
+
+
 def streaming_terms(
     device: Device,
     rows: Rows,
@@ -92,7 +100,7 @@ def streaming_terms(
     efficiency: float | None = None,
 ) -> Terms:
     """Predicted terms of rows of one kernel, with the packaged constants or those given."""
-    (kind,) = (name for name in KERNELS if name == str(rows.inputs["kind"][0]))
+    kind = kind_of(rows)
     share = parameters_of(device).streaming_efficiency
     assert share is not None  # packaged data
     machine = replace(machine_of(device, "bf16"), memory_efficiency=efficiency or share.value)

@@ -5,7 +5,7 @@ from math import ceil
 import numpy as np
 import pytest
 
-from systolith_model.formats import Formats, Storage, storage_bytes, weight_storage
+from systolith_model.formats import Formats, Pruning, Storage, storage_bytes, weight_storage
 
 K, N = 384, 250
 
@@ -40,12 +40,13 @@ def test_pruned_bytes_are_those_of_a_pruned_matrix(density):
     rng = np.random.default_rng(7)
     dense = rng.normal(size=(K, 3000))
     dense[np.abs(dense) < np.quantile(np.abs(dense), 1 - density)] = 0
-    kept = np.count_nonzero(dense)
+    kept = int(np.count_nonzero(dense))
     rows, columns = np.nonzero(dense)
     pointers = np.searchsorted(rows, np.arange(K + 1)).astype(np.uint32)
     csr = kept * 2 + columns.astype(np.uint16).nbytes + pointers.nbytes
     bitmap = kept * 2 + np.packbits(dense != 0).nbytes
-    for pruning, expected in (("csr", csr), ("bitmap", bitmap)):
+    expected_bytes: tuple[tuple[Pruning, int], ...] = ("csr", csr), ("bitmap", bitmap)
+    for pruning, expected in expected_bytes:
         storage = Storage(format="bf16", pruning=pruning, density=density)
         assert storage_bytes(dense.shape, storage) == pytest.approx(expected, rel=1e-4)
 

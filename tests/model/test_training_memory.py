@@ -40,13 +40,13 @@ def test_states_take_the_published_bytes(gradient_format, bytes_per_parameter):
 def test_recomputation_saves_in_order():
     for name in ("gpt2", "llama-2-7b", "mixtral-8x7b", "deepseek-v2-lite", "t5-small", "gemma-2-2b"):
         architecture = zoo.architecture(name)
-        source = {"source": 512} if architecture.kind == "encoder_decoder" else {}
+        source = 512 if architecture.kind == "encoder_decoder" else 0
         kept = [
-            training_memory(architecture, tokens=512, recompute=recompute, flash=False, **source).activations
+            training_memory(architecture, tokens=512, recompute=recompute, flash=False, source=source).activations
             for recompute in ("none", "selective", "full")
         ]
         assert kept == sorted(kept, reverse=True), name
-        flash = training_memory(architecture, tokens=512, **source).activations
+        flash = training_memory(architecture, tokens=512, source=source).activations
         assert kept[1] < flash + 1e9
         assert flash < kept[0]
 

@@ -1,7 +1,7 @@
 """Graphs: what stands in them, what they read, and what they refuse."""
 
 from time import perf_counter
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 import pytest
@@ -34,7 +34,14 @@ def constants(graph: Graph) -> dict[str, int]:
     return {name: operation.count for operation in graph for name in operation.inputs if graph.tensors[name].constant}
 
 
-def sizes_of(architecture: Architecture, tokens: int) -> dict[str, int]:
+class Sizes(TypedDict, total=False):
+    """Arguments of ``forward_graph``."""
+
+    tokens: Required[int]
+    source: int
+
+
+def sizes_of(architecture: Architecture, tokens: int) -> Sizes:
     """Sizes of a pass over some tokens, whatever the kind of model."""
     if architecture.patches:
         return {"tokens": architecture.patches.count + 1}

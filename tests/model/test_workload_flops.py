@@ -134,12 +134,12 @@ def test_training_step_of_transformers(model_type):
     fields = T5 if model_type == "t5" else DECODERS[model_type]
     auto = AutoModelForSeq2SeqLM if model_type == "t5" else AutoModelForCausalLM
     module, architecture = built(auto, model_type, fields)
-    inputs, source = {"input_ids": ids(2, 17)}, {}
+    inputs, source = {"input_ids": ids(2, 17)}, 0
     if model_type == "t5":
-        inputs, source = {**inputs, "decoder_input_ids": ids(2, 5)}, {"source": 17}
+        inputs, source = {**inputs, "decoder_input_ids": ids(2, 5)}, 17
     with FlopCounterMode(display=False) as counter:
         module(**inputs).logits.sum().backward()
-    graph = training_graph(architecture, batch=2, tokens=5 if source else 17, flash=False, **source)
+    graph = training_graph(architecture, batch=2, tokens=5 if source else 17, flash=False, source=source)
     assert total(graph) == counter.get_total_flops()
 
 

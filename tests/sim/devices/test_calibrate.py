@@ -60,8 +60,8 @@ SMALL_LAYER_S = 150e-6
 def known():
     """A machine whose times follow laws: 5 us of start, 100 GFLOP/s, 20 GB/s from main memory, 200 from L2."""
 
-    def timings(seconds, sizes):
-        return {size: Timing(seconds(size), seconds(size)) for size in sizes}
+    def timings(seconds, sizes) -> dict[float, Timing]:
+        return {float(size): Timing(seconds(size), seconds(size)) for size in sizes}
 
     def stream(size):
         return 2e-6 + size * 1e-9

@@ -16,6 +16,7 @@ from systolith_sim.devices.collective import (
     wire_of,
 )
 from systolith_sim.devices.library import find_device
+from systolith_sim.devices.parameters import Topology
 
 WIRE = Wire(1e11, "switch", 5e-6, 1e-6, 0.1, 2e-5, 0.8)
 BIG = 4e9
@@ -54,7 +55,8 @@ def test_a_switch_that_adds_halves_a_large_all_reduce():
 
 
 def test_a_mesh_and_a_torus_use_their_links_at_once():
-    for topology, links in (("mesh", 7), ("torus", 2)):
+    links_of: dict[Topology, int] = {"mesh": 7, "torus": 2}
+    for topology, links in links_of.items():
         wire = Wire(1e11, topology, 5e-6, 1e-6, 0.1, 2e-5, 0.8)
         moved = 7 / 8 * BIG / (0.8 * 1e11)
         assert seconds("all_gather", BIG, 8, wire) == pytest.approx(moved / links, rel=0.5 * links / 7 + 0.05)
@@ -84,6 +86,7 @@ def test_four_a100_reduce_as_measured(size, measured_us):
 def test_an_own_all_reduce_beats_the_library_where_it_works():
     device = find_device("h100-sxm")
     own, wire = device.links["nvlink"].custom, wire_of(device, "nvlink")
+    assert own is not None
     sizes = np.array([1024.0, 65536.0, 2.0**21, 2.0**27])
     mine, library = custom_all_reduce(sizes, 8, wire, own).total_s, collective("all_reduce", sizes, 8, wire).total_s
     assert (mine[:3] < library[:3]).all()
@@ -109,4 +112,4 @@ def test_links_are_chosen_and_refused_by_name():
     with pytest.raises(ValueError, match="size_bytes must be >= 0 and devices >= 1"):
         collective("all_reduce", -1, 2, WIRE)
     with pytest.raises(ValueError, match=r"collective must be one of .*, not 'gossip'"):
-        collective("gossip", 1, 2, WIRE)
+        seconds("gossip", 1, 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from systolith_sim.devices.gemm import Machine, Terms, missing_share, smooth_maximum, tiled_gemm
 from systolith_sim.devices.kernel import kernel_time
 from systolith_sim.devices.library import find_device
-from systolith_sim.devices.products import machine_of
+from systolith_sim.devices.products import GemmSizes, machine_of
 from systolith_sim.devices.quantized import BY_ROWS, QuantizedLibrary, quantized_gemm
 from systolith_sim.devices.systolic import systolic_gemm
 
@@ -72,18 +72,20 @@ def test_cache_limits():
 
 
 def test_an_undivided_cache_keeps_what_fits_and_a_divided_one_less():
-    sizes = {"m": 1, "k": 4096, "n": 2048, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
+    sizes: GemmSizes = {"m": 1, "k": 4096, "n": 2048, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
     cold = tiled_gemm(MACHINE, **sizes).memory_s[0]
     assert cold == pytest.approx(2 * 4096 * 2048 / (0.9 * 1e12), rel=0.01)
     for parts, half, double in ((1, 1e-4, 0.999), (2, 0.2, 0.99)):
         machine = replace(MACHINE, cache_parts=parts)
-        fits, beyond = (tiled_gemm(machine, **sizes, reuse_bytes=share * 4e7).memory_s[0] for share in (0.5, 2.0))
+        fits, beyond = (
+            tiled_gemm(machine, **{**sizes, "reuse_bytes": share * 4e7}).memory_s[0] for share in (0.5, 2.0)
+        )
         assert fits / cold < half if parts == 1 else fits / cold > half
         assert beyond / cold > double
 
 
 def test_without_a_split_the_loop_over_k_is_one_chain_of_steps():
-    sizes = {"m": 2, "k": 8192, "n": 32, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
+    sizes: GemmSizes = {"m": 2, "k": 8192, "n": 32, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
     free = replace(MACHINE, peak_ops_per_s=1e18, feed_bytes_per_s=1e15, bandwidth_bytes_per_s=1e15)  # only latency
     seconds = tiled_gemm(replace(free, split_least=2.0**40), **sizes).total_s[0]
     assert seconds == pytest.approx(2e-6 + 8192 / 64 * 2e-7, rel=0.01)
@@ -92,7 +94,7 @@ def test_without_a_split_the_loop_over_k_is_one_chain_of_steps():
 
 def test_full_waves_of_large_tiles_run_at_the_sustained_rate():
     fast = replace(MACHINE, feed_bytes_per_s=1e13, k_step_s=0.0, wide=True)  # only multiplications count
-    sizes = {"m": 2560, "k": 8192, "n": 2560, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
+    sizes: GemmSizes = {"m": 2560, "k": 8192, "n": 2560, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
     seconds = tiled_gemm(fast, **sizes).compute_s[0]
     # 100 units: 20 x 10 tiles of 128 x 256 are two whole waves
     assert seconds == pytest.approx(2 * 2560 * 8192 * 2560 / (0.8 * 1e14), rel=0.02)
@@ -101,7 +103,7 @@ def test_full_waves_of_large_tiles_run_at_the_sustained_rate():
 @pytest.mark.parametrize("m", [1, 64, 65, 129, 5000])
 def test_eight_bits_cost_what_quantizing_and_a_product_cost(m):
     library = QuantizedLibrary(5e-6, 1.0, 1.0, 1e-10, BY_ROWS)
-    sizes = {"m": m, "k": 4096, "n": 512, "input_bytes": 1, "weight_bytes": 1, "output_bytes": 2}
+    sizes: GemmSizes = {"m": m, "k": 4096, "n": 512, "input_bytes": 1, "weight_bytes": 1, "output_bytes": 2}
     free = quantized_gemm(MACHINE, library, quantize_s_per_element=0.0, **sizes).total_s[0]
     paid = quantized_gemm(MACHINE, library, quantize_s_per_element=1e-11, **sizes).total_s[0]
     assert paid - free == pytest.approx(1e-11 * m * 4096)
@@ -111,9 +113,11 @@ def test_eight_bits_cost_what_quantizing_and_a_product_cost(m):
 def test_rows_of_one_table_may_take_different_tiles():
     library = QuantizedLibrary(0.0, 1.0, 1.0, 0.0, BY_ROWS)
     m = np.array([1.0, 64, 65, 128, 129, 4096])
-    sizes = {"k": 2048, "n": 2048, "input_bytes": 1, "weight_bytes": 1, "output_bytes": 2}
-    whole = quantized_gemm(MACHINE, library, quantize_s_per_element=0.0, m=m, **sizes).total_s
-    single = [quantized_gemm(MACHINE, library, quantize_s_per_element=0.0, m=one, **sizes).total_s[0] for one in m]
+    sizes: GemmSizes = {"m": m, "k": 2048, "n": 2048, "input_bytes": 1, "weight_bytes": 1, "output_bytes": 2}
+    whole = quantized_gemm(MACHINE, library, quantize_s_per_element=0.0, **sizes).total_s
+    single = [
+        quantized_gemm(MACHINE, library, quantize_s_per_element=0.0, **{**sizes, "m": one}).total_s[0] for one in m
+    ]
     np.testing.assert_allclose(whole, single, rtol=1e-12)
 
 

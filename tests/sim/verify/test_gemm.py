@@ -16,8 +16,9 @@ TINY = PRESETS["tiny"]
     ((30_000, 60_000, 20_000), r"^M, K and N must take at most 4294967295 cycles, which the core can count, not \d+"),
 ])
 def test_products_that_no_core_can_run(shape, message):
+    m, k, n = shape
     with pytest.raises(ValueError, match=message):
-        check_product(TINY, *shape, MemoryTiming())
+        check_product(TINY, m, k, n, MemoryTiming())
 
 
 def test_a_memory_slower_than_the_watchdog_is_no_deadlock():
