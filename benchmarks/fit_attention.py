@@ -38,7 +38,7 @@ FREE = {
         "combine_s", "combine_split_s", "plan_s", "quantized_multiply", "quantized_softmax", "quantizing_passes",
     ),
 }  # fmt: skip
-"""Constants of each library that are fitted; the others are read in its source."""
+"""Constants of each library that are fitted; the others are recalled."""
 FITTED, SCORED = "fitted_attention", "scored_attention"
 ORIGIN = "attention tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_attention.py"
 CLASS_WIDER = 2.0

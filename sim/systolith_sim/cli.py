@@ -11,7 +11,7 @@ import typer
 from systolith_sim import __version__
 from systolith_sim.commands import devices as device_commands
 from systolith_sim.commands import estimate as estimate_commands
-from systolith_sim.commands.shared import Json, at_least, number, progress_bar, real, refusals, whole
+from systolith_sim.commands.shared import Json, at_least, decimal, number, progress_bar, refusals, whole
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 rtl = typer.Typer()
@@ -142,8 +142,7 @@ def run_(
     core: Core = "base",
     layers: Annotated[str | None, typer.Option(help="decoder layers A:B, A to B - 1; all unless given")] = None,
     tokens: Annotated[int, number("tokens", "tokens of the prompt, prefilled at once, >= 1")] = 64,
-    clock_mhz: Annotated[float, typer.Option(help="clock that turns the core's cycles into time", metavar="FLOAT",
-                                             parser=real("clock_mhz"))] = 50.0,
+    clock_mhz: Annotated[float, decimal("clock_mhz", "clock that turns the core's cycles into time")] = 50.0,
     checkpoint: Annotated[Path | None, typer.Option(help="folder of another checkpoint")] = None,
     out: Annotated[Path, typer.Option(help="folder for report.html, results.json and trace.json")] = Path("out"),
     json: Json = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from systolith_sim.commands.shared import Json, progress_bar, refusals
+from systolith_sim.commands.shared import Json, decimal, number, progress_bar, refusals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,8 +45,8 @@ def devices(
 def calibrate(
     out: Annotated[Path | None, typer.Option(help="file to write; local-cpu.toml in your device folder unless given")]
     = None,
-    seconds: Annotated[float, typer.Option(help="time for the repeats, 5..100; the whole takes longer")] = 40.0,
-    threads: Annotated[int | None, typer.Option(help="most threads; all that torch uses unless given")] = None,
+    seconds: Annotated[float, decimal("seconds", "time for the repeats, 5..100; the whole takes longer")] = 40.0,
+    threads: Annotated[int | None, number("threads", "most threads; all that torch uses unless given")] = None,
     devices_dir: Folder = None,
     json: Json = False,
 ) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from systolith_sim.commands.shared import Json, refusals
+from systolith_sim.commands.shared import Json, decimal, number, refusals
 
 Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
-Prompt = Annotated[int, typer.Option(help="tokens of each prompt; of a sequence when training")]
-Generate = Annotated[int, typer.Option(help="tokens generated for each prompt")]
+Prompt = Annotated[int, number("prompt", "tokens of each prompt; of a sequence when training")]
+Generate = Annotated[int, number("generate", "tokens generated for each prompt")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +22,12 @@ def register(app: typer.Typer) -> None:
 def estimate(
     model: Model,
     on: Annotated[str, typer.Option("--on", help="devices to compare, DEVICE[,DEVICE...]")],
-    devices: Annotated[int | None, typer.Option(help="how many of the device; tp x pp x dp unless given")] = None,
-    tp: Annotated[int | None, typer.Option(help="tensor parallel width")] = None,
-    pp: Annotated[int | None, typer.Option(help="pipeline stages")] = None,
-    dp: Annotated[int | None, typer.Option(help="replicas")] = None,
-    ep: Annotated[int | None, typer.Option(help="expert parallel width")] = None,
-    batch: Annotated[int, typer.Option(help="sequences at once, over all replicas")] = 1,
+    devices: Annotated[int | None, number("devices", "how many of the device; tp x pp x dp unless given")] = None,
+    tp: Annotated[int | None, number("tp", "tensor parallel width")] = None,
+    pp: Annotated[int | None, number("pp", "pipeline stages")] = None,
+    dp: Annotated[int | None, number("dp", "replicas")] = None,
+    ep: Annotated[int | None, number("ep", "expert parallel width")] = None,
+    batch: Annotated[int, number("batch", "sequences at once, over all replicas")] = 1,
     prompt: Prompt = 512,
     generate: Generate = 128,
     format: Annotated[str | None, typer.Option(help="W, W/A or W/A/KV: weights, activations, cache; bf16")] = None,
@@ -38,14 +38,14 @@ def estimate(
     ] = False,
     search: Annotated[bool, typer.Option("--search", help="best layout of the devices, within the bounds")] = False,
     objective: Annotated[str, typer.Option(help="what --search makes best: latency, throughput or price")] = "latency",
-    max_latency: Annotated[float | None, typer.Option(help="--search: most seconds in all")] = None,
-    max_price: Annotated[float | None, typer.Option(help="--search: most USD per million tokens")] = None,
-    max_memory_gb: Annotated[float | None, typer.Option(help="--search: most GB (10^9 bytes) on a device")] = None,
+    max_latency: Annotated[float | None, decimal("max_latency", "--search: most seconds in all")] = None,
+    max_price: Annotated[float | None, decimal("max_price", "--search: most USD per million tokens")] = None,
+    max_memory_gb: Annotated[float | None, decimal("max_memory_gb", "--search: most GB (10^9 B) on a device")] = None,
     recompute: Annotated[str, typer.Option(help="--train: none, selective or full recomputation")] = "none",
-    micro_batch: Annotated[int | None, typer.Option(help="--train: sequences of a micro-batch")] = None,
-    interleave: Annotated[int, typer.Option(help="--train: chunks of layers a pipeline stage holds")] = 1,
-    zero: Annotated[int, typer.Option(help="--train: ZeRO stage over the replicas, 0..3")] = 0,
-    grid: Annotated[float | None, typer.Option(help="carbon of the grid, g/kWh, for grams per million tokens")] = None,
+    micro_batch: Annotated[int | None, number("micro_batch", "--train: sequences of a micro-batch")] = None,
+    interleave: Annotated[int, number("interleave", "--train: chunks of layers a pipeline stage holds")] = 1,
+    zero: Annotated[int, number("zero", "--train: ZeRO stage over the replicas, 0..3")] = 0,
+    grid: Annotated[float | None, decimal("grid", "carbon of the grid, g/kWh, for grams per million tokens")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for report.html and estimate.json")] = None,
     json: Json = False,
 ) -> None:
@@ -77,9 +77,9 @@ def advise(
     model: Model,
     prompt: Prompt,
     generate: Generate,
-    rate: Annotated[float, typer.Option(help="requests that arrive per second")],
-    latency: Annotated[float | None, typer.Option(help="most seconds from a request to its last token")] = None,
-    budget: Annotated[float | None, typer.Option(help="most USD per hour for all devices")] = None,
+    rate: Annotated[float, decimal("rate", "requests that arrive per second")],
+    latency: Annotated[float | None, decimal("latency", "most seconds from a request to its last token")] = None,
+    budget: Annotated[float | None, decimal("budget", "most USD per hour for all devices")] = None,
     on: Annotated[str | None, typer.Option("--on", help="only among these devices, DEVICE[,DEVICE...]")] = None,
     json: Json = False,
 ) -> None:

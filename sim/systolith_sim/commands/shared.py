@@ -44,6 +44,11 @@ def number(name: str, text: str) -> Any:
     return typer.Option(help=text, metavar="INTEGER", parser=whole(name))
 
 
+def decimal(name: str, text: str) -> Any:
+    """An option with a number."""
+    return typer.Option(help=text, metavar="FLOAT", parser=real(name))
+
+
 def at_least(name: str, value: int, least: int) -> None:
     """Refuse smaller values."""
     if value < least:

@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from systolith_sim.devices.gemm import Array, Machine, Terms, missing_share, smooth_maximum
 
 SPLIT_SLACK = 0.85
-"""Least share of the best occupancy at which FlashAttention 2 stops adding splits (its num_splits_heuristic)."""
+"""Least share of the best occupancy at which FlashAttention 2 stops adding splits (its num_splits_heuristic, recalled)."""
 FULL_SHARE = 0.8
-"""Share of the slots above which FlashAttention 2 does not split (the same function)."""
+"""Share of the slots above which FlashAttention 2 does not split (the same function, recalled)."""
 MOST_SPLITS = 128
-"""Most splits of one sequence (the same function)."""
+"""Most splits of one sequence (the same function, recalled)."""
 EVEN_SLACK = 1.1
-"""Work beyond an even share that FlashAttention 3 plans for (its prepare_varlen_num_blocks)."""
+"""Work beyond an even share that FlashAttention 3 plans for (its prepare_varlen_num_blocks, recalled)."""
 PLANNED_SEQUENCES = 992
-"""Sequences above which FlashAttention 3 plans no splits (the same function)."""
+"""Sequences above which FlashAttention 3 plans no splits (the same function, recalled)."""
 SMALL_HEAD = 64
 """Largest head size that takes a library's ``small_head_tile``."""
 WRITE_THREADS_ELEMENTS = 512
@@ -29,7 +29,7 @@ WRITE_THREADS_ELEMENTS = 512
 
 @dataclass(frozen=True)
 class AttentionLibrary:
-    """What belongs to the library, not to the silicon: its tiles, its planning, its helper kernels."""
+    """What belongs to the library, not to the silicon: its tiles and planning (recalled), its helper kernels (fitted)."""
 
     query_tile: int
     """Rows of queries that a thread block holds."""

@@ -1,6 +1,7 @@
 """What the command asks: names and numbers as typed, checked and turned into estimates, one a device."""
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
@@ -19,7 +20,13 @@ from systolith_sim.parallel.layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """Options of ``systolith estimate``; see its help."""
+    """Options of ``systolith estimate``; see its help.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range, or counts only beside another that was not given.
+    """
 
     model: str
     on: tuple[str, ...]
@@ -46,6 +53,25 @@ class Ask:
     zero: int = 0
     grid: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("devices", "tp", "pp", "dp", "ep", "micro_batch"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be >= 1, not {count}")
+        for name in ("max_latency", "max_price", "max_memory_gb"):
+            bound = getattr(self, name)
+            if bound is not None and not 0 < bound < inf:
+                raise ValueError(f"{name} must be above 0 and finite, not {bound:g}")
+            if bound is not None and not self.search:
+                raise ValueError(f"{name} must not be given without search, not {bound:g}")
+        for name in ("recompute", "micro_batch", "interleave", "zero"):
+            if not self.train and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} must not be given without train, not {getattr(self, name)}")
+        if self.train and self.closed_loop:
+            raise ValueError("train must not be given with closed-loop")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {self.objective!r}")
+
 
 def answer(ask: Ask) -> list[Estimate]:
     """One estimate a device, in the order asked.
@@ -58,10 +84,6 @@ def answer(ask: Ask) -> list[Estimate]:
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
-    if ask.train and ask.closed_loop:
-        raise ValueError("train must not be given with closed-loop")
-    if ask.objective not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {ask.objective!r}")
     found = [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
     return [_with_carbon(one, ask.grid) for one in found]
 
@@ -125,8 +147,6 @@ def layout_of(ask: Ask, model: Model) -> Layout:
     for degree in degrees.values():
         product *= degree or 1
     devices = product if ask.devices is None else ask.devices
-    if devices < 1:
-        raise ValueError(f"devices must be >= 1, not {devices}")
     given = {name: degree for name, degree in degrees.items() if degree is not None}
     if ask.devices is not None and not given:
         tp = max(size for size in range(1, devices + 1) if devices % size == 0 and model.n_heads % size == 0)

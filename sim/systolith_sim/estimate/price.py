@@ -1,6 +1,7 @@
 """Price and carbon of tokens: rent of the devices, or a bought board written off, and the grid's carbon."""
 
 from dataclasses import dataclass
+from math import inf
 
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import Figure
@@ -47,8 +48,8 @@ def price_per_million(
 
 def carbon_g_per_million(energy_j_per_token: float, grid_g_per_kwh: float) -> Figure:
     """Grams of CO2 equivalent of a million tokens on a grid of ``grid_g_per_kwh``, devices alone."""
-    if grid_g_per_kwh < 0:
-        raise ValueError(f"grid must be >= 0 g/kWh, not {grid_g_per_kwh:g}")
+    if not 0 <= grid_g_per_kwh < inf:
+        raise ValueError(f"grid must be >= 0 g/kWh and finite, not {grid_g_per_kwh:g}")
     return Figure(
         value=energy_j_per_token * MILLION / JOULES_PER_KWH * grid_g_per_kwh,
         unit="g",

@@ -72,7 +72,7 @@ def test_carbon_is_energy_times_the_grid():
     assert one.result.energy_j_per_token is not None
     grams = one.result.energy_j_per_token * 1e6 / 3.6e6 * 400
     assert one.result.provenance["carbon"].startswith(f"{grams:.3g} g CO2")
-    with pytest.raises(ValueError, match="grid must be >= 0 g/kWh, not -1"):
+    with pytest.raises(ValueError, match="grid must be >= 0 g/kWh and finite, not -1"):
         answer(Ask(model="llama-2-7b", on=("h100-sxm",), grid=-1))
 
 
