@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from systolith_sim.devices.gemm import Array, Machine, Terms, missing_share, smooth_maximum
 
 SPLIT_SLACK = 0.85
-"""Least share of the best occupancy at which FlashAttention 2 stops adding splits (its num_splits_heuristic, recalled)."""
+"""Least share of the best occupancy at which FlashAttention 2 stops splitting (its num_splits_heuristic, recalled)."""
 FULL_SHARE = 0.8
 """Share of the slots above which FlashAttention 2 does not split (the same function, recalled)."""
 MOST_SPLITS = 128
@@ -29,7 +29,7 @@ WRITE_THREADS_ELEMENTS = 512
 
 @dataclass(frozen=True)
 class AttentionLibrary:
-    """What belongs to the library, not to the silicon: its tiles and planning (recalled), its helper kernels (fitted)."""
+    """What belongs to the library, not to the silicon: tiles and planning (recalled), helper kernels (fitted)."""
 
     query_tile: int
     """Rows of queries that a thread block holds."""

@@ -8,6 +8,7 @@ is ranked by what it costs an hour.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +25,7 @@ from systolith_sim.estimate.request import Request
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.units import si
 
-SCHEMA = "systolith.advice/1"
+SCHEMA: Literal["systolith.advice/1"] = "systolith.advice/1"
 FORMATS = {"bf16": 1.0, "fp8": 1.1, "int8": 1.12, "int4/bf16/bf16": 1.25}
 """Formats tried, and the factor by which a narrower one must be cheaper to come first: its effect on quality must be
 measured. Declared."""
@@ -109,7 +110,7 @@ class Advice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
-    schema_id: str = Field(default=SCHEMA, alias="schema")
+    schema_id: Literal["systolith.advice/1"] = Field(default=SCHEMA, alias="schema")
     model: str
     demand: DemandResult
     options: tuple[Option, ...]

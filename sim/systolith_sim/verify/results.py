@@ -105,7 +105,7 @@ class CampaignResult(_Result):
     """What repeats each failing case."""
 
 
-def schema_text(model: type[_Result]) -> str:
+def schema_text(model: type[BaseModel]) -> str:
     """JSON Schema of a result; the packaged copies are in systolith_sim/schemas."""
     schema = model.model_json_schema(by_alias=True, mode="serialization")
     return json.dumps({"$id": model.model_fields["schema_id"].default, **schema}, indent=1, sort_keys=True) + "\n"

@@ -11,6 +11,7 @@ from systolith_sim.cli import app
 from systolith_sim.devices import calibrate, calibrate_gpu
 from systolith_sim.devices.library import device_names, find_device, write_device
 from systolith_sim.devices.listing import DeviceDetails, DeviceList, details, row
+from systolith_sim.estimate.advise import Advice
 from systolith_sim.verify.results import schema_text
 
 
@@ -28,7 +29,9 @@ def schema(name):
     return json.loads(resources.files("systolith_sim").joinpath("schemas", f"{name}.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("name", "model"), [("devices-1", DeviceList), ("device-1", DeviceDetails)])
+@pytest.mark.parametrize(
+    ("name", "model"), [("devices-1", DeviceList), ("device-1", DeviceDetails), ("advice-1", Advice)]
+)
 def test_schema_is_current(name, model):
     packaged = resources.files("systolith_sim").joinpath("schemas", f"{name}.json").read_text("utf-8")
     assert packaged == schema_text(model)
