@@ -1,11 +1,12 @@
-"""Simulated cycles per second of the engine, beside those of the bare array Verilated alone and of SCALE-Sim.
+"""Simulated cycles per second of engine and cycle model, beside the bare array Verilated alone and SCALE-Sim.
 
     python benchmarks/engine_speed.py [--core NAME ...] [--size S] [--repeats R] [--scale-sim] [--json]
 
-The core runs the S x S x S GEMM from DRAM to DRAM, in alternation with the bare array under random inputs; each
-speed is the median of R runs, by process time. The array is compiled at -O2 and at the engine's level, and the
-faster of the two counts. SCALE-Sim 3.0.0, a model of the array without the core, is
-installed into an environment of its own for the run and gets the same GEMM: give it time, or a smaller S.
+The core runs the S x S x S GEMM from DRAM to DRAM, in alternation with the cycle model on the same program and the
+bare array under random inputs; each speed is the median of R runs, by process time. The array, as Amaranth writes
+it, is compiled at -O2 and at -O3; the ratios of the engine are given to both, those of the cycle model to the
+faster one. SCALE-Sim 3.0.0, a model of the array without the core, is installed into an environment of its own for
+the run and gets the same GEMM: give it time, or a smaller S.
 """
 
 import argparse
@@ -28,8 +29,9 @@ from systolith_hw.config import PRESETS, CoreConfig
 from systolith_hw.host import Host
 from systolith_hw.program import Program
 from systolith_hw.timing import MemoryTiming
+from systolith_sim.cycle import simulate
 from systolith_sim.engine import Build, Engine, build_core
-from systolith_sim.engine.build import FAST, VERILATE
+from systolith_sim.engine.build import VERILATE
 from systolith_sim.engine.cache import cached, content_key
 from systolith_sim.engine.toolchain import find_compiler, find_verilator, run_all
 from systolith_sim.verify.cases import random_gemm
@@ -37,6 +39,10 @@ from systolith_sim.verify.gemm import compile_case
 
 TARGETS = {"base": 0.40, "wide": 0.60}
 """Least ratio of the core's speed to the bare array's."""
+MODEL_TARGETS = {"base": 20, "wide": 60}
+"""Least ratio of the cycle model's speed to the bare array's."""
+LEVELS = ("-O2", "-O3")
+"""Of the compiler, for the bare array."""
 ARRAY_SECONDS = 2.0
 DRIVER = Path(__file__).with_name("array_driver.cpp")
 
@@ -92,24 +98,40 @@ def core_speed(build: Build, program: Program) -> tuple[int, float]:
         return cycles, cycles / (time.process_time() - begin)
 
 
+def model_speed(core: CoreConfig, program: Program, cycles: int) -> float:
+    """Simulated cycles per second of process time; the cycles must be those of the RTL."""
+    begin = time.process_time()
+    modelled = simulate(core, program.instructions).cycles
+    seconds = time.process_time() - begin
+    if modelled != cycles:
+        raise SystemExit(f"the cycle model gives {modelled} cycles, the RTL {cycles}")
+    return cycles / seconds
+
+
 def measure(name: str, *, size: int, repeats: int, scale_sim: bool) -> dict[str, object]:
     """One line of the table."""
     core = PRESETS[name]
     program = compile_case(core, random_gemm(size, size, size, seed=0), MemoryTiming())
-    arrays, build = [build_array(core, level) for level in ("-O2", FAST)], build_core(core)
+    arrays, build = [build_array(core, level) for level in LEVELS], build_core(core)
     array_cycles = round(array_speed(arrays[0], 100_000) * ARRAY_SECONDS)
-    cycles, core_speeds = 0, []
+    cycles, core_speeds, model_speeds = 0, [], []
     array_speeds: list[list[float]] = [[] for _ in arrays]
     for _ in range(repeats):
         for array, speeds in zip(arrays, array_speeds, strict=True):
             speeds.append(array_speed(array, array_cycles))
         cycles, speed = core_speed(build, program)
         core_speeds.append(speed)
-    array_per_s, core_per_s = max(map(statistics.median, array_speeds)), statistics.median(core_speeds)
+        model_speeds.append(model_speed(core, program, cycles))
+    array_per_s = [statistics.median(speeds) for speeds in array_speeds]
+    core_per_s, model_per_s = statistics.median(core_speeds), statistics.median(model_speeds)
     result: dict[str, object] = {
-        "core": name, "size": size, "cycles": cycles, "array_cycles_per_s": round(array_per_s),
-        "core_cycles_per_s": round(core_per_s), "ratio": round(core_per_s / array_per_s, 3),
-        "target": TARGETS.get(name), "build_s": round(build.seconds, 1), "build_cached": build.cached}
+        "core": name, "size": size, "cycles": cycles,
+        "array_cycles_per_s": dict(zip(LEVELS, map(round, array_per_s), strict=True)),
+        "core_cycles_per_s": round(core_per_s),
+        "ratio": {level: round(core_per_s / speed, 3) for level, speed in zip(LEVELS, array_per_s, strict=True)},
+        "target": TARGETS.get(name), "model_cycles_per_s": round(model_per_s),
+        "model_ratio": round(model_per_s / max(array_per_s), 1), "model_target": MODEL_TARGETS.get(name),
+        "build_s": round(build.seconds, 1), "build_cached": build.cached}
     if scale_sim:
         scale_cycles, seconds = run_scale_sim(core, size)
         result |= {"scale_sim_cycles": scale_cycles, "scale_sim_cycles_per_s": round(scale_cycles / seconds)}
@@ -150,11 +172,15 @@ def scale_sim_python(folder: Path) -> str:
 
 def table(results: list[dict[str, object]], show: Callable[[str], None]) -> None:
     """What a person reads."""
-    show(f"{'core':6} {'cycles':>10} {'array/s':>10} {'core/s':>10} {'ratio':>6} {'target':>6} {'SCALE-Sim':>10} "
-         f"{'its/s':>8}")
+    show(f"{'core':6} {'cycles':>9} {'array -O2':>10} {'array -O3':>10} {'core/s':>9} {'ratios':>13} {'target':>6} "
+         f"{'model/s':>11} {'ratio':>6} {'target':>6} {'SCALE-Sim':>10} {'its/s':>8}")
     for r in results:
-        show(f"{r['core']:6} {r['cycles']:>10} {r['array_cycles_per_s']:>10} {r['core_cycles_per_s']:>10} "
-             f"{r['ratio']:>6} {r['target'] or '-':>6} {r.get('scale_sim_cycles', '-'):>10} "
+        arrays, ratios = r["array_cycles_per_s"], r["ratio"]
+        assert isinstance(arrays, dict)
+        assert isinstance(ratios, dict)
+        show(f"{r['core']:6} {r['cycles']:>9} {arrays['-O2']:>10} {arrays['-O3']:>10} {r['core_cycles_per_s']:>9} "
+             f"{ratios['-O2']:>6} {ratios['-O3']:>6} {r['target'] or '-':>6} {r['model_cycles_per_s']:>11} "
+             f"{r['model_ratio']:>6} {r['model_target'] or '-':>6} {r.get('scale_sim_cycles', '-'):>10} "
              f"{r.get('scale_sim_cycles_per_s', '-'):>8}")
 
 

@@ -104,11 +104,11 @@ def synthesize(design: str, folder: Path) -> dict[str, Any]:
     return json.loads((folder / "top.json").read_text())["modules"]["top"]
 
 
-def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str) -> Route:
+def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str, beta: float) -> Route:
     """Place and route once."""
     report = folder / f"report{seed}.json"
     run(tool("nextpnr-ecp5"), "--85k", "--speed", grade, "--out-of-context", "--timing-allow-fail",
-        "--freq", target_mhz, "--seed", seed, "--router", router, "--json", "top.json", "--report", report.name,
+        "--freq", target_mhz, "--seed", seed, "--router", router, "--placer-heap-beta", beta, "--json", "top.json", "--report", report.name,
         log=folder / f"nextpnr{seed}.txt")
     read = json.loads(report.read_text())
     worst = next((entry["path"] for entry in read["critical_paths"]
@@ -123,7 +123,7 @@ def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str) 
     return Route(seed, round(read["fmax"]["clk"]["achieved"], 1), path)
 
 
-def measure(design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], jobs: int, router: str) -> Result:
+def measure(design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], jobs: int, router: str, beta: float) -> Result:
     """Synthesize once, route with every seed."""
     folder = FOLDER / "".join(letter if letter.isalnum() else "_" for letter in design)
     cells = synthesize(design, folder)["cells"].values()
@@ -134,7 +134,7 @@ def measure(design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], j
     bound = 1e6 / (DSP_SETUP_PS[grade] + DSP_CLOCK_TO_OUTPUT_PS[grade]) if used["MULT18X18D"] else None
     with ThreadPoolExecutor(jobs) as pool:
         routes = list(pool.map(
-            lambda seed: route(folder, grade=grade, target_mhz=target_mhz, seed=seed, router=router), seeds))
+            lambda seed: route(folder, grade=grade, target_mhz=target_mhz, seed=seed, router=router, beta=beta), seeds))
     counts = {name: used[name] for name in CELLS}
     return Result(design, counts, bound and round(bound, 1), unregistered, routes)
 
@@ -161,6 +161,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--target-mhz", type=int, default=300, help="what nextpnr works towards")
     parser.add_argument("--router", choices=("router1", "router2"), default="router1",
                         help="nextpnr's router; the second one gets along with a whole core's congestion")
+    parser.add_argument("--beta", type=float, default=0.9,
+                        help="how densely nextpnr's analytic placer may fill a place; lower where routing is congested")
     parser.add_argument("--jobs", type=int, default=2, help="seeds routed at once")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args(arguments)
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str]) -> None:
     results = []
     for design in options.designs:
         results.append(measure(design, grade=options.grade, target_mhz=options.target_mhz, seeds=seeds,
-                               jobs=options.jobs, router=options.router))
+                               jobs=options.jobs, router=options.router, beta=options.beta))
         show(results[-1])
     if options.json:
         options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")

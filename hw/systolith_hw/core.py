@@ -220,7 +220,8 @@ class Engine(wiring.Component):
         pending = Signal(16)
         completes = Cat(*(unit.unit.complete for unit in units))
         m.submodules.counters = counters = Counters()
-        m.d.sync += pending.eq(pending + fetch.dispatched - sum(completes))
+        with m.If(fetch.dispatched | completes.any()):
+            m.d.sync += pending.eq(pending + fetch.dispatched - sum(completes))
         m.d.comb += [
             state.start.eq(self.start), state.watchdog.eq(self.watchdog),
             state.finished.eq(fetch.finished & (pending == 0)),

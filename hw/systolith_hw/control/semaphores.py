@@ -1,6 +1,6 @@
 """Counting semaphores between the queues."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,18 +37,20 @@ class Semaphores(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         counts = [Signal(SEMAPHORE_BITS, name=f"count_{number}") for number in range(len(self.post))]
-        up, change, full = Signal.like(self.up), Signal.like(self.post), Signal.like(self.post)
+        # What is asked of the counts in every cycle is kept beside them.
+        up, full, change = Signal.like(self.up), Signal.like(self.post), Signal.like(self.post)
         m.d.comb += [self.up.eq(up), change.eq(self.post ^ self.lower)]
         with m.If(self.clear):
-            m.d.sync += [up.eq(0), *(count.eq(0) for count in counts)]
+            m.d.sync += [up.eq(0), full.eq(0), *(count.eq(0) for count in counts)]
         with m.Elif(change.any()):
             for number, count in enumerate(counts):
                 with m.If(change[number]):
                     m.d.sync += count.eq(Mux(self.post[number], count + 1, count - 1))
-                    m.d.sync += up[number].eq(self.post[number] | (count != 1))
-        with m.If(self.post.any()):
-            m.d.comb += full.eq(self.post & ~self.lower & Cat(count.all() for count in counts))
+                    m.d.sync += [up[number].eq(self.post[number] | (count != 1)),
+                                 full[number].eq(self.post[number] & (count == (1 << SEMAPHORE_BITS) - 2))]
+        over = Signal.like(self.post)
+        m.d.comb += over.eq(full & self.post & ~self.lower)
         for queue in range(len(QUEUES)):
-            own = full[queue * SEMAPHORES_PER_QUEUE:(queue + 1) * SEMAPHORES_PER_QUEUE]
+            own = over[queue * SEMAPHORES_PER_QUEUE:(queue + 1) * SEMAPHORES_PER_QUEUE]
             m.d.comb += self.overflow[queue].eq(own.any())
         return m

