@@ -108,8 +108,8 @@ def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str, 
     """Place and route once."""
     report = folder / f"report{seed}.json"
     run(tool("nextpnr-ecp5"), "--85k", "--speed", grade, "--out-of-context", "--timing-allow-fail",
-        "--freq", target_mhz, "--seed", seed, "--router", router, "--placer-heap-beta", beta, "--json", "top.json", "--report", report.name,
-        log=folder / f"nextpnr{seed}.txt")
+        "--freq", target_mhz, "--seed", seed, "--router", router, "--placer-heap-beta", beta, "--json", "top.json",
+        "--report", report.name, log=folder / f"nextpnr{seed}.txt")
     read = json.loads(report.read_text())
     worst = next((entry["path"] for entry in read["critical_paths"]
                   if entry["from"].startswith("posedge") and entry["to"].startswith("posedge")), None)
@@ -123,7 +123,9 @@ def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str, 
     return Route(seed, round(read["fmax"]["clk"]["achieved"], 1), path)
 
 
-def measure(design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], jobs: int, router: str, beta: float) -> Result:
+def measure(
+    design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], jobs: int, router: str, beta: float
+) -> Result:
     """Synthesize once, route with every seed."""
     folder = FOLDER / "".join(letter if letter.isalnum() else "_" for letter in design)
     cells = synthesize(design, folder)["cells"].values()

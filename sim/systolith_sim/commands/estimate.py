@@ -2,11 +2,14 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from systolith_sim.commands.shared import Json, decimal, number, refusals
+
+if TYPE_CHECKING:
+    from systolith_sim.estimate.ask import Ask
 
 Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
 Prompt = Annotated[int, number("prompt", "tokens of each prompt; of a sequence when training")]
@@ -51,14 +54,23 @@ def estimate(
 ) -> None:
     """Latency, energy, memory and price of a model on machines that need not be here."""
     options = {name: value for name, value in locals().items() if name not in ("on", "out", "json")}
-    from systolith_sim.estimate.ask import Ask, answer
+    with refusals():
+        from systolith_sim.estimate.ask import Ask
+
+        asked = Ask(on=tuple(on.split(",")), **options)
+    _answer(asked, out, json)
+
+
+def _answer(asked: "Ask", out: Path | None, json: bool) -> None:
+    """Estimate, write the folder and print."""
+    from systolith_sim.estimate.ask import answer
     from systolith_sim.estimate.result import results_json
     from systolith_sim.outputs import output_folder
 
     with ExitStack() as stack:
         stack.enter_context(refusals())
         folder = None if out is None else stack.enter_context(output_folder(out, field="out"))
-        found = answer(Ask(on=tuple(on.split(",")), **options))
+        found = answer(asked)
         if folder is not None:
             from systolith_sim.estimate.page import write_folder
 

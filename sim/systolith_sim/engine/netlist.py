@@ -24,7 +24,7 @@ def netlist(core: CoreConfig) -> str:
         If yosys is missing or fails.
     """
     from amaranth._toolchain.yosys import find_yosys  # what amaranth.back.verilog itself uses
-    from amaranth.back import rtlil
+    from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue] -- the stubs lack it
 
     from systolith_hw.core import Core
 

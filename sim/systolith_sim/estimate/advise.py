@@ -138,10 +138,8 @@ def advise(name: str, demand: Demand, *, on: Sequence[str] = ()) -> Advice:
     quick = [option for option in tried if _quick(option, demand)]
     if not quick:
         best = min(tried, key=lambda option: option.latency_s)
-        where = f"{best.tp} x {best.device} in {best.format}"
-        raise ValueError(
-            f"latency must be at least {best.latency_s:.3g} s for this demand ({where}), not {demand.latency_s:g}"
-        )
+        where = f"for this demand ({best.tp} x {best.device} in {best.format})"
+        raise ValueError(f"latency must be at least {best.latency_s:.3g} s {where}, not {demand.latency_s:g}")
     affordable = [option for option in quick if _affordable(option, demand)]
     if not affordable:
         priced = [option.usd_per_hour for option in quick if option.usd_per_hour is not None]
