@@ -12,7 +12,7 @@ from systolith_hw.memory.accumulator import Accumulator
 from systolith_hw.vector.unit import VectorUnit
 
 FAULTS = {
-    "semaphore_not_lowered": Fault(Semaphores, "elaborate", "count.eq(count - 1)", "count.eq(count)"),
+    "semaphore_not_lowered": Fault(Semaphores, "elaborate", "count + 1, count - 1)", "count + 1, count)"),
     "wait_ignored": Fault(Issue, "elaborate", "missing.eq(head.wait & ~self.up)", "missing.eq(0)"),
     "always_accumulates": Fault(Accumulator, "elaborate", "Mux(accumulate, old[bits], 0)", "old[bits]"),
     "parameters_of_column_0": Fault(VectorUnit, "_lanes", "self.parameters[64 * lane:64 * lane + 64]",

@@ -117,21 +117,19 @@ class Fetch(wiring.Component):
 
     def _dispatch(self, m: Module, buffer: Fifo) -> None:
         word, legal = buffer.o.p.word, buffer.o.p.legal
-        taken = Signal(len(Opcode))
-        with m.Switch(word[:HEADER["opcode"].width]):
-            for position, opcode in enumerate(Opcode):
-                queue = getattr(self, opcode.name.lower())
-                m.d.comb += queue.p.index.eq(self.index)
-                for name, field in (HEADER | FIELDS[opcode]).items():
-                    if name in queue.p.shape().members:
-                        m.d.comb += queue.p[name].eq(_bits(word, field))
-                with m.Case(opcode):
-                    m.d.comb += [
-                        queue.valid.eq(buffer.o.valid & legal & self.run),
-                        taken[position].eq(queue.valid & queue.ready),
-                    ]
+        # Plain assignments: in simulators a conditional block stays undefined until one of its inputs changes.
+        go, taken = Signal(), []
+        m.d.comb += go.eq(buffer.o.valid & legal & self.run)
+        for opcode in Opcode:
+            queue = getattr(self, opcode.name.lower())
+            m.d.comb += [
+                queue.valid.eq(go & (_bits(word, HEADER["opcode"]) == opcode)), queue.p.index.eq(self.index),
+                *(queue.p[name].eq(_bits(word, field)) for name, field in (HEADER | FIELDS[opcode]).items()
+                  if name in queue.p.shape().members),
+            ]
+            taken.append(queue.valid & queue.ready)
         m.d.comb += [
-            self.dispatched.eq(taken.any()), buffer.o.ready.eq(self.dispatched),
+            self.dispatched.eq(Cat(*taken).any()), buffer.o.ready.eq(self.dispatched),
             self.illegal.eq(buffer.o.valid & ~legal & self.run),
         ]
 
