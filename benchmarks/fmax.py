@@ -104,12 +104,12 @@ def synthesize(design: str, folder: Path) -> dict[str, Any]:
     return json.loads((folder / "top.json").read_text())["modules"]["top"]
 
 
-def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str, beta: float) -> Route:
+def route(folder: Path, *, grade: int, target_mhz: int, seed: int, extra: Sequence[str]) -> Route:
     """Place and route once."""
     report = folder / f"report{seed}.json"
     run(tool("nextpnr-ecp5"), "--85k", "--speed", grade, "--out-of-context", "--timing-allow-fail",
-        "--freq", target_mhz, "--seed", seed, "--router", router, "--placer-heap-beta", beta, "--json", "top.json",
-        "--report", report.name, log=folder / f"nextpnr{seed}.txt")
+        "--freq", target_mhz, "--seed", seed, *extra, "--json", "top.json", "--report", report.name,
+        log=folder / f"nextpnr{seed}.txt")
     read = json.loads(report.read_text())
     worst = next((entry["path"] for entry in read["critical_paths"]
                   if entry["from"].startswith("posedge") and entry["to"].startswith("posedge")), None)
@@ -124,7 +124,7 @@ def route(folder: Path, *, grade: int, target_mhz: int, seed: int, router: str, 
 
 
 def measure(
-    design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], jobs: int, router: str, beta: float
+    design: str, *, grade: int, target_mhz: int, seeds: Sequence[int], jobs: int, extra: Sequence[str]
 ) -> Result:
     """Synthesize once, route with every seed."""
     folder = FOLDER / "".join(letter if letter.isalnum() else "_" for letter in design)
@@ -136,7 +136,7 @@ def measure(
     bound = 1e6 / (DSP_SETUP_PS[grade] + DSP_CLOCK_TO_OUTPUT_PS[grade]) if used["MULT18X18D"] else None
     with ThreadPoolExecutor(jobs) as pool:
         routes = list(pool.map(
-            lambda seed: route(folder, grade=grade, target_mhz=target_mhz, seed=seed, router=router, beta=beta), seeds))
+            lambda seed: route(folder, grade=grade, target_mhz=target_mhz, seed=seed, extra=extra), seeds))
     counts = {name: used[name] for name in CELLS}
     return Result(design, counts, bound and round(bound, 1), unregistered, routes)
 
@@ -161,10 +161,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seeds", default="1,2,3", help="of placement, separated by commas")
     parser.add_argument("--grade", type=int, choices=sorted(DSP_SETUP_PS), default=6, help="speed grade")
     parser.add_argument("--target-mhz", type=int, default=300, help="what nextpnr works towards")
-    parser.add_argument("--router", choices=("router1", "router2"), default="router1",
-                        help="nextpnr's router; the second one gets along with a whole core's congestion")
-    parser.add_argument("--beta", type=float, default=0.9,
-                        help="how densely nextpnr's analytic placer may fill a place; lower where routing is congested")
+    parser.add_argument("--nextpnr", metavar="OPTIONS", default="", help="more options, as '--placer sa'")
     parser.add_argument("--jobs", type=int, default=2, help="seeds routed at once")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args(arguments)
@@ -172,7 +169,7 @@ def main(arguments: Sequence[str]) -> None:
     results = []
     for design in options.designs:
         results.append(measure(design, grade=options.grade, target_mhz=options.target_mhz, seeds=seeds,
-                               jobs=options.jobs, router=options.router, beta=options.beta))
+                               jobs=options.jobs, extra=options.nextpnr.split()))
         show(results[-1])
     if options.json:
         options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
