@@ -70,8 +70,8 @@ class Operation:
         the outputs, or ``flops`` of the whole.
     embedding : inputs (tokens, table[, ...]); gathers one row a token of each table, and adds them.
 
-    ``writes_into`` names the cache whose last rows an output fills. ``count`` is how often the identical
-    operation stands in the model (identical layers are costed once).
+    ``writes_into`` names the caches, a space between, whose last rows an output fills. ``count`` is how often
+    the identical operation stands in the model (identical layers are costed once).
     """
 
     name: str

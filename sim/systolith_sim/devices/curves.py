@@ -122,8 +122,8 @@ def _attention(
 def _streams(graph: Graph, operation: Operation) -> list[Part]:
     """Curves, without format, that an operation without products takes, and their elements."""
     out = graph.outputs_of(operation)[0]
-    into = operation.attributes.get("writes_into")
-    append = [("append", float(graph.tensors[str(into)].elements))] if into else []
+    caches = str(operation.attributes.get("writes_into", "")).split()
+    append = [("append", float(graph.tensors[cache].elements)) for cache in caches]
     if operation.kind in ("norm", "rope"):
         return [(operation.kind, float(out.elements)), *append]
     if operation.kind != "elementwise":

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from systolith_model.formats import Formats
+from systolith_model.workload import decode_graph
+from systolith_model.zoo import architecture
 from systolith_sim.devices import calibrate, calibrate_gpu, describe, measure, power, workloads
 from systolith_sim.devices.curves import interpolate
 from systolith_sim.devices.device import Curve
@@ -119,6 +122,16 @@ def test_held_out_errors_of_a_power_law_are_none():
     found.timings["norm.fp32"] = {size: Timing(size * 1e-9, size * 1e-9) for size in (1e3, 1e4, 1e5)}
     (error,) = describe.held_out(found)
     assert (error.operator, error.rows, error.mape) == ("streaming", 1, pytest.approx(0, abs=1e-9))
+
+
+def test_a_fused_step_appends_to_both_caches(known):
+    """Its rotation writes keys and values: two appends, each as long as its cache, beside the rotation itself."""
+    graph = decode_graph(architecture("tinyllama-1.1b"), context=1024, formats=Formats.parse("fp32"), fused=True)
+    (rope,) = (operation for operation in graph if "writes_into" in operation.attributes)
+    keys, values = str(rope.attributes["writes_into"]).split()
+    assert graph.tensors[keys].elements == graph.tensors[values].elements
+    seconds = kernel_time(known, graph, rope).seconds
+    assert seconds > 2 * graph.tensors[keys].elements * 1e-9
 
 
 def test_curves_are_read_as_power_laws():
