@@ -117,7 +117,7 @@ def stalls(results: RunResults) -> Plot:
             traces,
             height=120 + 46 * max(3, len(queues)),
             barmode="stack",
-            legend=_legend_below(),
+            legend=_legend_above(),
             xaxis={"title": {"text": "share of cycles"}, "tickformat": ".0%", "rangemode": "tozero"},
             yaxis={"autorange": "reversed", "automargin": True},
         ),
