@@ -8,7 +8,6 @@ Run it after fit_gemm.py: launch, memory efficiency and feed of a device come fr
 Intervals come from the rows of the fit, each head shape predicted by a fit without it. About a minute on one core.
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, shape_mask
 from fit_files import datum, folder, other_errors, regime_errors, restate
-from fitting import descend, distance
+from fitting import arguments, descend, distance
 from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import AttentionParameters, Device
@@ -226,11 +225,8 @@ def write(data: Path, found: Mapping[str, tuple[Parameters, Residuals]]) -> None
 
 def main() -> None:
     """Fit, score, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update device files and the GPU class")
-    parser.add_argument("--shared", action="store_true", help="refit what is shared, and print it")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update device files and the GPU class",
+                       shared="refit what is shared, and print it")
     if chosen.shared:
         constants, libraries = fit_shared(chosen.data)
         print(constants, *libraries.values(), sep="\n")

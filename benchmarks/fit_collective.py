@@ -7,7 +7,6 @@
 Groups of 2 and 8 devices are fitted; groups of other sizes are never looked at.
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from accuracy_tables import Array, Rows, Words
 from accuracy_tables.attention import part
 from accuracy_tables.collective import TABLES, link_terms
 from fit_files import LEAST_ROWS, datum, folder, restate, shortest
-from fitting import descend, distance
+from fitting import arguments, descend, distance
 from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
@@ -222,11 +221,8 @@ def fit_shared(seen: Mapping[tuple[str, str], Sequence[Rows]]) -> CollectiveCons
 
 def main() -> None:
     """Fit, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update device files and link classes")
-    parser.add_argument("--shared", action="store_true", help="refit what all links share, and print it")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update device files and link classes",
+                       shared="refit what all links share, and print it")
     seen = tables(chosen.data)
     if chosen.shared:
         print(fit_shared(seen))

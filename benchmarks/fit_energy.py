@@ -9,7 +9,6 @@ operations. P0 and e_byte are nearly collinear in these rows: only their sum ove
 gets the interval of the sum, scored with the model left out, and no physics may be read from one alone.
 """
 
-import argparse
 import csv
 import re
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fit_engines import Array, mape, reweighted, write
+from fitting import arguments
 from systolith_model.formats import Formats
 from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.engine import find_engine
@@ -156,12 +156,7 @@ def write_device(constants: Array, ratio: Array) -> None:
 
 def main() -> None:
     """Fit, score, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update the engine's and the device's file")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update the engine's and the device's file")
     every = rows(chosen.data)
     times, measured, predicted = [], [], []
     for name in sorted({row.model for row in every}):

@@ -9,7 +9,6 @@ Three numbers an engine: the share of kernel launches that is not hidden, time a
 of a tensor parallel group. Least absolute relative deviations; the kernels' own parameters are not touched.
 """
 
-import argparse
 import csv
 import re
 from collections import defaultdict
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fitting import arguments
 from systolith_model.formats import Formats
 from systolith_model.parameters import kv_bytes, weight_bytes
 from systolith_sim.devices.library import find_device
@@ -254,12 +254,7 @@ source = "scored"
 
 def main() -> None:
     """Fit, score, print, and with ``--write`` update the engines' files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update the engines' files")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update the engines' files")
     rows = predicted(chosen.data)
     for engine in ENGINES.values():
         constants, every = report(engine, [row for row in rows if row.engine == engine])

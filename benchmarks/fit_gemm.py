@@ -8,10 +8,8 @@
 that accuracy_tables/gemm.py gives them; each device left out is predicted by constants fitted without it.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +28,7 @@ from accuracy_tables.gemm import (
     with_host,
 )
 from fit_gemm_write import QUANTIZED, Quantized, Scores, relative, write
-from fitting import Parameters, fit
+from fitting import Parameters, arguments, fit
 from systolith_sim.devices.classes import unit_peak
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
@@ -220,11 +218,8 @@ def score_left_out(every: Mapping[Key, Rows], outs: Mapping[str, LeftOut]) -> di
 
 def main() -> None:
     """Fit, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update device files, class and left-out parameters")
-    parser.add_argument("--shared", action="store_true", help="refit the constants all GPUs of a kind share")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update device files, class and left-out parameters",
+                       shared="refit the constants all GPUs of a kind share")
     every = {(rows.device, format_of(rows)): rows for name in FILES for rows in gemm_rows(chosen.data, name)}
     tables = {name: fitted(rows) for (name, form), rows in every.items() if form == "bf16"}
     fits: Fits = {}

@@ -5,15 +5,13 @@
 Prints the figures that stand, with this source, in the files of H200 and its relatives.
 """
 
-import argparse
 import csv
-from pathlib import Path
 
 import numpy as np
 
 from accuracy_tables import Array
 from accuracy_tables.gemm import FILES
-from fitting import descend, distance
+from fitting import arguments, descend, distance
 
 LIMIT_W = 0.993 * 700.0
 """Where the measured power saturates."""
@@ -21,9 +19,7 @@ LIMIT_W = 0.993 * 700.0
 
 def main() -> None:
     """Fit and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__)
     with (chosen.data / "aiconfigurator" / FILES["h200"]).open() as file:
         rows = [row for row in csv.DictReader(file) if row["gemm_dtype"] == "bfloat16" and row["power"]]
     m, k, n, seconds, measured = (

@@ -6,9 +6,7 @@
 Only A100 was measured: other GPUs take its efficiency, and a wider interval from their class.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from accuracy_tables import Rows
 from accuracy_tables.attention import part
 from accuracy_tables.streaming import DEVICE, TABLES, TORCH, kind_of, streaming_terms
 from fit_files import datum, folder, other_errors, regime_errors, restate
-from fitting import descend, distance
+from fitting import arguments, descend, distance
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import RegimeError
 from systolith_sim.devices.library import find_device
@@ -89,10 +87,7 @@ def write(seen: Sequence[Rows], efficiency: float) -> None:
 
 def main() -> None:
     """Fit, print, and with ``--write`` update the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update device files and the GPU class")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update device files and the GPU class")
     (table,) = TABLES
     seen = [part(rows, table.used(rows)) for rows in table.rows(chosen.data)]
     gelu = next(rows for rows in seen if rows.inputs["kind"][0] == "gelu")

@@ -5,16 +5,14 @@
 Two parameters, a second on one core.
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from accuracy_tables import Array, Words
 from accuracy_tables.tpu import DEVICE, TABLES, layer_terms
 from fit_files import datum, folder, other_errors, regime_errors, restate
-from fitting import descend, distance
+from fitting import arguments, descend, distance
 from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.device import KernelParameters, RegimeError
 from systolith_sim.devices.kernel import regimes
@@ -33,10 +31,7 @@ ORIGIN = "TPU v6e layers of casys-kaist/LLMServingSim@5daddb2, by benchmarks/fit
 
 def main() -> None:
     """Fit, print, and with ``--write`` update device and class."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
-    parser.add_argument("--write", action="store_true", help="update the device file and its class")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, write="update the device file and its class")
     (table,) = TABLES
     (rows,) = table.rows(chosen.data)
     used, tokens = table.used(rows), np.asarray(rows.inputs["tokens"], float)

@@ -1,6 +1,11 @@
-"""Least absolute deviations of positive parameters: Gauss-Newton on reweighted squares, or coordinate descent."""
+"""What the fits share: their command line, and least absolute deviations of positive parameters.
 
+Gauss-Newton on reweighted squares, or coordinate descent.
+"""
+
+import argparse
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +19,18 @@ STEP = 0.01
 """Of the finite differences, in logarithm."""
 LONGEST = 0.7
 """Longest step of a parameter, in logarithm."""
+
+
+def arguments(description: str | None, *, write: str = "", shared: str = "") -> argparse.Namespace:
+    """The command line of a fit: ``--data``, and the switches ``--write`` and ``--shared`` where they have a help."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of measured rows")
+    for switch, text in (("--write", write), ("--shared", shared)):
+        if text:
+            parser.add_argument(switch, action="store_true", help=text)
+    return parser.parse_args()
 
 
 def fit(

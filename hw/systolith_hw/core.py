@@ -26,6 +26,9 @@ from systolith_hw.memory.weights import WeightScratchpad
 from systolith_hw.registers import Fault
 from systolith_hw.vector.unit import VectorUnit
 
+Units = tuple[LoadUnit, MatmulUnit, VectorUnit, StoreUnit]
+"""What the four queues feed, in the order of ``QUEUES``."""
+
 
 class Core(wiring.Component):
     """The accelerator.
@@ -198,7 +201,7 @@ class Engine(wiring.Component):
         ]
         return port
 
-    def _queues(self, m: Module, fetch: Fetch, units: tuple, state: RunState) -> tuple[list[Issue], Semaphores]:
+    def _queues(self, m: Module, fetch: Fetch, units: Units, state: RunState) -> tuple[list[Issue], Semaphores]:
         m.submodules.semaphores = semaphores = Semaphores()
         issues = []
         for opcode, unit in zip(Opcode, units, strict=True):
@@ -214,7 +217,7 @@ class Engine(wiring.Component):
         ]
         return issues, semaphores
 
-    def _run(self, m: Module, fetch: Fetch, units: tuple, issues: list[Issue], state: RunState, port: MemoryPort
+    def _run(self, m: Module, fetch: Fetch, units: Units, issues: list[Issue], state: RunState, port: MemoryPort
              ) -> None:
         """Begin, count, end."""
         pending = Signal(16)
@@ -239,7 +242,7 @@ class Engine(wiring.Component):
             *(state.heads[number].eq(issue.index) for number, issue in enumerate(issues)),
         ]
 
-    def _faults(self, m: Module, state: RunState, fetch: Fetch, units: tuple, pad: DataScratchpad,
+    def _faults(self, m: Module, state: RunState, fetch: Fetch, units: Units, pad: DataScratchpad,
                 accumulator: Accumulator, semaphores: Semaphores) -> None:
         """Each fault with the instruction it is charged to."""
         load, _, vector, store = units

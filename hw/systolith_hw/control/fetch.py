@@ -1,6 +1,6 @@
 """Instruction fetch and dispatch (timing, rules T2 and T3)."""
 
-from amaranth import Array, Cat, Module, Signal
+from amaranth import Array, Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -134,11 +134,11 @@ class Fetch(wiring.Component):
         ]
 
 
-def _bits(word: Signal, field: Field) -> Signal:
-    return word[field.start:field.start + field.width]  # type: ignore[return-value]
+def _bits(word: Value, field: Field) -> Value:
+    return word[field.start:field.start + field.width]
 
 
-def _legal(word: Signal, core: CoreConfig, opcode: Opcode) -> Signal:
+def _legal(word: Value, core: CoreConfig, opcode: Opcode) -> Value:
     """Unnamed bits and unbuilt fields are 0; counts, multiples and bounds hold."""
     table = HEADER | FIELDS[opcode]
     used = sum(((1 << field.width) - 1) << field.start for field in table.values() if field.built)
@@ -153,4 +153,4 @@ def _legal(word: Signal, core: CoreConfig, opcode: Opcode) -> Signal:
     if opcode is Opcode.LOAD:
         sizes = Array([local_bytes(core)[memory] - 1 for memory in Memory])
         conditions.append(_bits(word, table["local_address"]) <= sizes[_bits(word, table["memory"])])
-    return Cat(*conditions).all()  # type: ignore[return-value]
+    return Cat(*conditions).all()

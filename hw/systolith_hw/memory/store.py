@@ -1,6 +1,6 @@
 """The store unit: data scratchpad to DRAM (timing, rule T14)."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -160,12 +160,12 @@ class StoreUnit(wiring.Component):
             pending.eq(pending + reader.begin - self.last),
             buffered.eq(buffered + arrived_end - self.last),
         ]
-        burst_end = self._write(m, buffer, buffered)
-        self._complete(m, burst_end)
+        burst_end, end = self._write(m, buffer, buffered)
+        self._complete(m, burst_end, end)
         return m
 
-    def _write(self, m: Module, buffer: SyncFIFOBuffered, buffered: Signal) -> Signal:
-        """Issue bursts: address and data side by side, the next burst when both are done."""
+    def _write(self, m: Module, buffer: SyncFIFOBuffered, buffered: Signal) -> tuple[Signal, Signal]:
+        """Issue bursts, address and data side by side; the ends of a burst and of an instruction's last one."""
         core, unit, head = self.core, self.unit, self.unit.instruction
         shift = (core.port_bytes - 1).bit_length()
         m.submodules.walks = walks = Fifo(shape=walk_layout(core), depth=core.dma_depth)
@@ -195,9 +195,9 @@ class StoreUnit(wiring.Component):
         ]
         end = Signal()
         m.d.comb += end.eq(burst_end & burst.end)
-        return Cat(burst_end, end)  # type: ignore[return-value]
+        return burst_end, end
 
-    def _complete(self, m: Module, ended: Signal) -> None:
+    def _complete(self, m: Module, burst_end: Signal, end: Signal) -> None:
         """An instruction is complete when all bursts up to its last one have been answered."""
         core, unit, head = self.core, self.unit, self.unit.instruction
         own = data.StructLayout({"post": SEMAPHORES_PER_QUEUE, "index": INDEX_BITS})
@@ -208,10 +208,10 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             posts.i.valid.eq(unit.start), posts.i.p.post.eq(head.post), posts.i.p.index.eq(head.index),
             unit.room.eq(posts.i.ready),
-            ends.i.valid.eq(ended[1]), ends.i.p.eq(issued + 1),
+            ends.i.valid.eq(end), ends.i.p.eq(issued + 1),
             answers.eq(answered + self.response_valid), done.eq(ends.o.valid & (ends.o.p == answers)),
             ends.o.ready.eq(done), posts.o.ready.eq(done),
             unit.complete.eq(done), unit.post.eq(Mux(done, posts.o.p.post, 0)), unit.index.eq(posts.o.p.index),
             self.error.eq(self.response_valid & (self.response != OKAY)),
         ]
-        m.d.sync += [issued.eq(issued + ended[0]), answered.eq(answers)]
+        m.d.sync += [issued.eq(issued + burst_end), answered.eq(answers)]

@@ -52,8 +52,7 @@ def product(numbers: Format, m: int, weights: "Sequence[torch.Tensor]") -> Actio
 
     def one(weight: "torch.Tensor") -> Action:
         if numbers == "int8":
-            int_mm = getattr(torch, "_int_mm")  # noqa: B009 - public only through a compiler
-            return lambda: int_mm(x, weight.t())
+            return lambda: torch.ops.aten._int_mm(x, weight.t())  # public only through a compiler
         return lambda: torch.nn.functional.linear(x, weight)
 
     try:

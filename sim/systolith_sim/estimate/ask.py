@@ -15,7 +15,7 @@ from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
 from systolith_sim.estimate.served import estimate_served
 from systolith_sim.estimate.training import estimate_training
-from systolith_sim.parallel.layout import Layout
+from systolith_sim.parallel.layout import Layout, recompute_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ def _base(ask: Ask) -> Layout:
         interleave=interleave,
         schedule="interleaved" if interleave > 1 else "1f1b",
         zero=ask.zero,
-        recompute=ask.recompute,  # pyright: ignore[reportArgumentType] -- Layout checks it
+        recompute=recompute_of(ask.recompute),
         sequence=ask.train,
     )
 

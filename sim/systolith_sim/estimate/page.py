@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from systolith_model.graph import Format
 from systolith_sim.devices.device import Device
+from systolith_sim.estimate.cells import figure_cells, label, layout_words
 from systolith_sim.estimate.generate import Estimate
-from systolith_sim.estimate.passes import Pass
+from systolith_sim.estimate.passes import Kernel
 from systolith_sim.estimate.result import EstimateResult, kind_of, results_json
 from systolith_sim.report.page import fill, write_page
 from systolith_sim.report.perfetto import write_trace
@@ -39,49 +41,25 @@ def render(found: list[Estimate]) -> str:
     return fill(
         "estimate.html.j2",
         figures,
-        title=f"{first.model} on {', '.join(_label(one.result) for one in found)}",
+        title=f"{first.model} on {', '.join(label(one.result) for one in found)}",
         lead=f"{kind_of(first)}, {first.format}",
         rows=[_row(one.result) for one in found],
-        devices=[_label(one.result) for one in found],
-        provenance={_label(one.result): one.result.provenance for one in found},
+        devices=[label(one.result) for one in found],
+        provenance={label(one.result): one.result.provenance for one in found},
         schema=first.schema_id,
     )
 
 
-def _label(result: EstimateResult) -> str:
-    return f"{result.devices} x {result.device}"
-
-
 def _row(result: EstimateResult) -> dict[str, object]:
-    degrees = {name: size for name, size in result.parallel.model_dump().items() if size > 1}
-    price = result.price_usd_per_million_tokens
-    cells = [
-        _cell(result, "ttft_s", "s"),
-        _cell(result, "tpot_s", "s"),
-        _cell(result, "total_s", "s"),
-        f"{result.tokens_per_s:,.4g}",
-        _cell(result, "energy_j_per_token", "J"),
-        "-" if result.power_w is None else si(result.power_w, "W"),
-        "-" if price is None else f"{price:.3g}",
-        f"{result.memory_bytes.total / GB:.1f} GB",
-    ]
     return {
-        "device": _label(result),
-        "layout": " ".join(f"{name} {size}" for name, size in degrees.items()) or "one device",
+        "device": label(result),
+        "layout": layout_words(result),
         "engine": result.engine,
-        "cells": cells,
+        "cells": figure_cells(result),
         "fits": result.fits,
         "bound_by": result.bound_by,
         "note": result.provenance.get("fit", ""),
     }
-
-
-def _cell(result: EstimateResult, name: str, unit: str) -> str:
-    value = getattr(result, name)
-    if value is None:
-        return "-"
-    ends = result.interval.get(name)
-    return si(value, unit) + (f" [{si(ends[0], unit)} .. {si(ends[1], unit)}]" if ends else "")
 
 
 def _bars(found: list[Estimate], field: str, title: str) -> Plot:
@@ -95,7 +73,7 @@ def _bars(found: list[Estimate], field: str, title: str) -> Plot:
         "type": "scatter",
         "mode": "markers",
         "x": [value for _, value, _ in rows],
-        "y": [_label(one.result) for one, _, _ in rows],
+        "y": [label(one.result) for one, _, _ in rows],
         "marker": {"size": 12, "color": PALETTE[0], "symbol": [KIND_SYMBOLS[one.device.kind] for one, _, _ in rows]},
         "error_x": {
             "type": "data",
@@ -105,12 +83,13 @@ def _bars(found: list[Estimate], field: str, title: str) -> Plot:
         },
         "hovertemplate": "%{y}: %{x:.4g} " + title + "<extra></extra>",
     }
-    axis = {"type": "log", "title": {"text": title}, **LOG_TICKS}
+    # Devices often lie within one decade: label 2 and 5 too.
+    axis = {"type": "log", "title": {"text": title}, **LOG_TICKS, "dtick": "D2"}
     return _plot([trace], 110 + 46 * max(2, len(rows)), xaxis=axis, yaxis={"automargin": True})
 
 
 def _memory(found: list[Estimate]) -> Plot:
-    labels = [_label(one.result) for one in found]
+    labels = [label(one.result) for one in found]
     traces: list[Plot] = [
         {
             "type": "bar",
@@ -168,9 +147,11 @@ def breakdown(one: Estimate) -> Plot:
 
 def roofline(one: Estimate) -> Plot:
     """Operations a byte against operations a second: the device's lines, and one mark a kernel."""
-    traces = [_kernels(name, work, index) for index, (name, work) in enumerate(one.passes.items())]
-    xs = [x for trace in traces for x in trace["x"]] or [1.0]  # pyright: ignore[reportGeneralTypeIssues]
-    lines = _lines(one.device, min(*xs, 1.0), max(*xs, 1000.0), _formats(one))
+    marks = {name: [kernel for kernel in work.kernels if kernel.time.flops and kernel.time.bytes]
+             for name, work in one.passes.items()}  # fmt: skip
+    traces = [_kernels(name, kernels, index) for index, (name, kernels) in enumerate(marks.items())]
+    xs = [_intensity(kernel) for kernels in marks.values() for kernel in kernels]
+    lines = _lines(one.device, min([*xs, 1.0]), max([*xs, 1000.0]), _formats(one))
     return _plot(
         [*lines, *traces], 430,
         xaxis={"type": "log", "title": {"text": "operations a byte"}, **LOG_TICKS},
@@ -179,18 +160,22 @@ def roofline(one: Estimate) -> Plot:
     )  # fmt: skip
 
 
-def _formats(one: Estimate) -> list[str]:
+def _intensity(kernel: Kernel) -> float:
+    """Operations a byte."""
+    return kernel.time.flops / kernel.time.bytes
+
+
+def _formats(one: Estimate) -> list[Format]:
     kernels = [kernel for work in one.passes.values() for kernel in work.kernels]
     return list(dict.fromkeys(kernel.time.format for kernel in kernels))
 
 
-def _kernels(name: str, work: Pass, index: int) -> Plot:
-    kernels = [kernel for kernel in work.kernels if kernel.time.flops and kernel.time.bytes]
+def _kernels(name: str, kernels: list[Kernel], index: int) -> Plot:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [kernel.time.flops / kernel.time.bytes for kernel in kernels],
+        "x": [_intensity(kernel) for kernel in kernels],
         "y": [kernel.time.flops / kernel.time.seconds for kernel in kernels],
         "text": [
             f"{kernel.operation.name}: {si(kernel.time.seconds, 's')}, {kernel.time.bound_by} bound"
@@ -201,11 +186,11 @@ def _kernels(name: str, work: Pass, index: int) -> Plot:
     }
 
 
-def _lines(device: Device, low: float, high: float, formats: list[str]) -> list[Plot]:
+def _lines(device: Device, low: float, high: float, formats: list[Format]) -> list[Plot]:
     bandwidth = device.main_memory.bandwidth_bytes_per_s.value
     lines = []
     for index, format in enumerate(formats):
-        peak = device.peak_ops_per_s[format].value  # pyright: ignore[reportArgumentType] -- it was computed in
+        peak = device.peak_ops_per_s[format].value
         ridge = peak / bandwidth
         xs = [low, ridge, max(high, 2 * ridge)]
         lines.append(

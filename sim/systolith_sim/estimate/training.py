@@ -1,5 +1,6 @@
 """Estimate of a training step: forward, backward and optimizer on every device, pipeline, messages, memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -272,24 +273,28 @@ def estimate_training(
 
 def _sentence(step: TrainingStep, memory: Memory) -> str:
     """One sentence: what is missing, and the smallest change that would fit."""
-    def changed(**options: object) -> Memory | None:
-        try:
-            return replace(step, layout=replace(step.layout, **options)).memory()  # pyright: ignore[reportArgumentType]
-        except ValueError:
-            return None
-
     layout = step.layout
+
+    def changed(make: Callable[[], Layout]) -> Callable[[], Memory | None]:
+        def memory_after() -> Memory | None:
+            try:
+                return replace(step, layout=make()).memory()
+            except ValueError:
+                return None
+        return memory_after
+
     changes: list[Change] = []
     if layout.recompute == "none":
-        changes.append(Change("selective recomputation", lambda: changed(recompute="selective")))
+        changes.append(Change("selective recomputation", changed(lambda: replace(layout, recompute="selective"))))
     if layout.recompute != "full":
-        changes.append(Change("full recomputation", lambda: changed(recompute="full")))
+        changes.append(Change("full recomputation", changed(lambda: replace(layout, recompute="full"))))
     if layout.dp > 1 and layout.zero == 0:
-        changes.append(Change("ZeRO stage 1", lambda: changed(zero=1)))
-    changes += [Change(f"tp {tp}", lambda tp=tp: changed(tp=tp)) for tp in _multiples(layout.tp, 8)]
-    changes += [Change(f"pp {pp}", lambda pp=pp: changed(pp=pp)) for pp in _multiples(layout.pp, 16)]
+        changes.append(Change("ZeRO stage 1", changed(lambda: replace(layout, zero=1))))
+    changes += [Change(f"tp {tp}", changed(lambda tp=tp: replace(layout, tp=tp))) for tp in _multiples(layout.tp, 8)]
+    changes += [Change(f"pp {pp}", changed(lambda pp=pp: replace(layout, pp=pp))) for pp in _multiples(layout.pp, 16)]
     changes += [
-        Change(f"tp 8 with pp {pp} and full recomputation", lambda pp=pp: changed(tp=8, pp=pp, recompute="full"))
+        Change(f"tp 8 with pp {pp} and full recomputation",
+               changed(lambda pp=pp: replace(layout, tp=8, pp=pp, recompute="full")))
         for pp in (2, 4, 8, 16, 32)
     ]
     return advice(memory, changes)

@@ -1,12 +1,27 @@
 """Layout: how one model is dealt to many devices, and what must hold for it."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
+
+from systolith_model.workload.training import Recompute
 
 Schedule = Literal["gpipe", "1f1b", "interleaved"]
-Recompute = Literal["none", "selective", "full"]
 SCHEDULES: tuple[Schedule, ...] = ("gpipe", "1f1b", "interleaved")
-RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
+
+
+def recompute_of(text: str) -> Recompute:
+    """What ``text`` names of what may be computed again.
+
+    Raises
+    ------
+    ValueError
+        If it names nothing of the kind.
+    """
+    for known in RECOMPUTE:
+        if known == text:
+            return known
+    raise ValueError(f"recompute must be one of {', '.join(RECOMPUTE)}, not {text!r}")
 
 
 class Splittable(Protocol):
@@ -60,8 +75,7 @@ class Layout:
             raise ValueError(f"micro_batch must be >= 1, not {self.micro_batch}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}")
-        if self.recompute not in RECOMPUTE:
-            raise ValueError(f"recompute must be one of {', '.join(RECOMPUTE)}, not {self.recompute!r}")
+        recompute_of(self.recompute)
         if not 0 <= self.zero <= 3:
             raise ValueError(f"zero must be in 0..3, not {self.zero}")
         if (self.tp * self.dp) % self.ep:

@@ -33,7 +33,8 @@ class _Tally:
 def draw(seed: int, core: int, case: int) -> tuple[int, int, int]:
     """M, K and N of a case; small sizes are as likely as large ones."""
     rng = np.random.default_rng([seed, core, case])
-    return tuple(int(rng.integers(1, rng.choice([8, 40, LARGEST]) + 1)) for _ in range(3))  # type: ignore[return-value]
+    m, k, n = (int(rng.integers(1, rng.choice([8, 40, LARGEST]) + 1)) for _ in range(3))
+    return m, k, n
 
 
 def run_campaign(*, cases: int, seed: int = 0, stalls: bool = False, cores: tuple[str, ...] = CAMPAIGN_CORES,

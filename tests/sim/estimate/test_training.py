@@ -1,8 +1,8 @@
 """Training steps against published iteration times, and against sums by hand."""
 
 import pytest
+from published import gpt
 
-from systolith_model.architecture import Architecture
 from systolith_model.formats import Formats
 from systolith_model.graph import flops
 from systolith_model.workload import training_graph
@@ -13,16 +13,6 @@ from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.training import TrainingStep, estimate_training
 from systolith_sim.estimate.unfused import unfused
 from systolith_sim.parallel.layout import Layout
-
-
-def gpt(hidden: int, layers: int, heads: int) -> Architecture:
-    return Architecture(
-        vocab_size=51200, hidden_size=hidden, n_layers=layers, n_heads=heads, n_kv_heads=heads,
-        head_dim=hidden // heads, intermediate_size=4 * hidden, max_positions=2048, norm="layernorm",
-        activation="gelu", gated=False, position="learned", learned_positions=2048, tied_embeddings=True,
-        bias_qkv=True, bias_out=True, bias_mlp=True,
-    )  # fmt: skip
-
 
 PUBLISHED = {
     # hidden, layers, heads, stages, batch, micro-batch, chunks; seconds an iteration with full recomputation, and

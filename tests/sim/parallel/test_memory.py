@@ -1,8 +1,8 @@
 """Memory against sums by hand and against published training figures."""
 
 import pytest
+from published import gpt
 
-from systolith_model.architecture import Architecture
 from systolith_model.formats import Formats
 from systolith_model.zoo import architecture
 from systolith_sim.parallel.layout import Layout
@@ -18,16 +18,6 @@ from systolith_sim.parallel.shard import shard
 from systolith_sim.parallel.training_memory import held_training_memory
 
 GIB = 2**30
-
-
-def gpt(hidden: int, layers: int, heads: int) -> Architecture:
-    """The models of Korthikanti et al. 2022, table 3: vocabulary 51,200, sequences of 2048."""
-    return Architecture(
-        vocab_size=51200, hidden_size=hidden, n_layers=layers, n_heads=heads, n_kv_heads=heads,
-        head_dim=hidden // heads, intermediate_size=4 * hidden, max_positions=2048, norm="layernorm",
-        activation="gelu", gated=False, position="learned", learned_positions=2048, tied_embeddings=True,
-        bias_qkv=True, bias_out=True, bias_mlp=True,
-    )  # fmt: skip
 
 
 def test_weights_of_one_device_and_of_stages():
