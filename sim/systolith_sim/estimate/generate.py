@@ -7,6 +7,7 @@ from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
 from systolith_sim.devices.timeline import Span, end_s
+from systolith_sim.energy.device_energy import floor_power
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
@@ -167,7 +168,7 @@ def with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
 def sources(device: Device, engine: Engine, lacking: str) -> dict[str, str]:
     """Where the figures of an inference come from, by topic."""
     constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s))
-    power = [device.power.active_w or device.power.idle_w, device.main_memory.energy_j_per_byte]
+    power = [floor_power(device), device.main_memory.energy_j_per_byte]
     energy = joined(device.cite(datum) for datum in power if datum is not None)
     return {
         "time": f"kernel cost model of {device.id} (systolith devices {device.id}), summed in order",
