@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from systolith_model.formats import Formats
 from systolith_model.graph import Graph, Operation, Tensor
 from systolith_sim.devices.core import core_latency
 from systolith_sim.devices.figures import Figure
@@ -11,6 +12,10 @@ from systolith_sim.devices.kernel import KernelTime, cost
 from systolith_sim.devices.library import find_device
 from systolith_sim.energy.core_energy import CoreEvents, core_energy
 from systolith_sim.energy.device_energy import floor_power, graph_energy, missing_power
+from systolith_sim.estimate.engine import find_engine
+from systolith_sim.estimate.models import find_model
+from systolith_sim.estimate.replica import Replica
+from systolith_sim.parallel.layout import Layout
 
 OPERATION = Operation(name="op", kind="matmul", inputs=(), outputs=(), count=3)
 
@@ -114,3 +119,29 @@ def test_the_floor_of_the_power(name, low, value, high):
     floor = floor_power(find_device(name))
     assert floor is not None
     assert (*floor.interval, floor.value) == pytest.approx((low, high, value))
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "tp", "prompt", "generate", "step_s", "watts"),
+    [
+        # Mutinifni/splitwise-sim@8f99e7d, data/perf-model.csv: medians, each of tp GPUs, Hugging Face's kernels
+        ("a100-80", "llama-2-70b", 2, 128, 128, 53.68e-3, 294.2),
+        ("a100-80", "llama-2-70b", 4, 128, 128, 42.42e-3, 237.7),
+        ("a100-80", "llama-2-70b", 8, 128, 128, 43.03e-3, 174.1),
+        ("a100-80", "bloom-176b", 8, 128, 128, 47.61e-3, 254.8),
+        # argonne-lcf/LLM-Inference-Bench@4211f5d, Fig. 16: TensorRT-LLM
+        ("h100-sxm", "llama-2-7b", 1, 1024, 1024, 7.020e-3, 412.9),
+        ("h100-sxm", "llama-3-8b", 1, 1024, 1024, 7.548e-3, 413.9),
+        ("gh200", "llama-3-8b", 1, 1024, 1024, 6.024e-3, 410.0),
+    ],
+)
+def test_published_board_power_of_a_decode(device, model, tp, prompt, generate, step_s, watts):
+    """Floor, bytes and operations in the measured time; none of these rows was fitted on."""
+    machine = find_device(device)
+    replica = Replica(machine, find_model(model), Layout(tp=tp), find_engine("none"), Formats.parse("fp16"))
+    work = replica.work(batch=1, prompt=prompt, done=generate // 2)
+    floor, per_byte = floor_power(machine), machine.main_memory.energy_j_per_byte
+    assert floor is not None
+    assert per_byte is not None
+    joules = work.bytes * per_byte.value + work.executed_flops * machine.op_energy_j["fp16"].value
+    assert floor.value + joules / step_s == pytest.approx(watts, rel=0.12)
