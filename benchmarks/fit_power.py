@@ -19,11 +19,11 @@ import numpy as np
 
 from accuracy_tables import Array, Mask
 from accuracy_tables.gemm import FILES
-from fit_files import restate_floor
+from fit_files import folder, restate, restate_floor
 from fitting import arguments, fit
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.gemm import missing_share
-from systolith_sim.devices.library import find_device
+from systolith_sim.devices.library import find_device, load_device
 from systolith_sim.devices.products import machine_of
 
 STEADY = (*range(4, 14), 15, 16, 33, 48, 49, 65, 80, 81, 96, 97, 112, 113, 129, 160, 161, 193, 224, 225)
@@ -110,6 +110,23 @@ def mape(rows: Array, watts: Array, constants: Array) -> float:
     return float(np.mean(np.abs(power_w(rows, constants) / watts - 1)))
 
 
+def write(constants: Array, ends: Array) -> None:
+    """The floor into the files of this die, the energy of a byte from the cache into H200's."""
+    notes = ("floor of board power while kernels run, before bytes and operations", "of a byte that a matmul touches")
+    floor, cache = (
+        Datum(
+            value=float(f"{constants[place]:.4g}"), low=float(f"{ends[0, place]:.4g}"),
+            high=float(f"{ends[1, place]:.4g}"), source="h200power", confidence="measured", note=note,
+        )
+        for place, note in enumerate(notes)
+    )  # fmt: skip
+    for name in DIES:
+        restate_floor(load_device(folder() / f"{name}.toml"), floor, SOURCE)
+    device = load_device(folder() / "h200.toml")
+    level = device.memories["l2"].model_copy(update={"energy_j_per_byte": cache})
+    restate(device, {"h200power": SOURCE}, memories={**device.memories, "l2": level})
+
+
 def main() -> None:
     """Fit, print, and with ``--write`` update the files."""
     chosen = arguments(__doc__, write="update the floor in the files of this die")
@@ -130,13 +147,8 @@ def main() -> None:
     rates = [np.median(some.per_second[(some.rows >= 4096) & (some.watts > 680), 3]) for some in (wide, narrow)]
     print(f"at the limit fp8_block does {rates[1] / rates[0]:.2f} times the operations of bf16 a second")
     if chosen.write:
-        floor = Datum(
-            value=float(f"{constants[0]:.4g}"), low=float(f"{ends[0, 0]:.4g}"), high=float(f"{ends[1, 0]:.4g}"),
-            source="h200power", confidence="measured", note="floor of board power while kernels run, before bytes and "
-            "operations",
-        )  # fmt: skip
-        for name in DIES:
-            restate_floor(find_device(name), floor, SOURCE)
+        write(constants, ends)
+
 
 
 if __name__ == "__main__":
