@@ -1,6 +1,7 @@
 """The estimate's page: comparison across devices, breakdowns, and rooflines with the kernels on them."""
 
 from pathlib import Path
+from typing import cast
 
 from systolith_model.graph import Format
 from systolith_sim.devices.device import Device
@@ -76,7 +77,7 @@ def _energy(found: list[Estimate]) -> Plot:
 
 
 def _dotted(traces: list[Plot], title: str, **layout: object) -> Plot:
-    rows = max(len(trace["y"]) for trace in traces)
+    rows = len({name for trace in traces for name in cast("list[str]", trace["y"])})
     # Devices often lie within one decade: label 2 and 5 too.
     axis = {"type": "log", "title": {"text": title}, **LOG_TICKS, "dtick": "D2"}
     return _plot(traces, 110 + 46 * max(2, rows), xaxis=axis, yaxis={"automargin": True}, **layout)
