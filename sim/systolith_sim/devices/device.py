@@ -121,6 +121,8 @@ class Curve(Strict):
     """Measured at each size, or seconds a weight where the curve is a product's."""
     source: str
     """Key of ``sources``."""
+    weights: tuple[PositiveInt, PositiveInt] | None = None
+    """(k, n) of the weights where the curve is a product's."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
