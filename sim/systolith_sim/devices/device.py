@@ -187,6 +187,15 @@ class RegimeError(Strict):
     """Key of ``sources``."""
 
 
+class Achieved(Strict):
+    """Published shares of a device's peaks, in place of its class's; the rest stays the class's."""
+
+    compute: Datum | None = None
+    """Share of the peak rate that large products reach."""
+    memory: Datum | None = None
+    """Share of the main memory's bandwidth that long streams reach."""
+
+
 class Device(Strict):
     """One machine. Peak rates are dense and count two operations a multiply-accumulate."""
 
@@ -224,6 +233,8 @@ class Device(Strict):
     """Fitted on measurements of this device; without it, from ``same_die``, or its class and its peak rates."""
     same_die: str = ""
     """Packaged device with the same units at the same power, whose kernel parameters hold here too."""
+    achieved: Achieved | None = None
+    """What others reached on it, where it has no ``kernel`` of its own."""
     core: CorePart | None = None
     """This project's core on the part, instead of kernel parameters; FPGAs only."""
     errors: tuple[RegimeError, ...] = ()
