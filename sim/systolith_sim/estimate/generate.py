@@ -85,7 +85,7 @@ def estimate(
     parts = Parts(
         name=name, device=device, layout=layout, formats=request.formats, engine=engine.id, tokens=tokens,
         whole=whole, interval_s=ends, memory=memory, lacking=lacking,
-        provenance=sources(device, engine, lacking), ttft_s=prefill.seconds,
+        provenance=sources(replica, lacking), ttft_s=prefill.seconds,
         tpot_s=None if decode is None else decode.seconds / steps, intervals=intervals,
     )  # fmt: skip
     one = Estimate(assembled(parts), device, passes, tallies, lambda: _timeline(replica, share))
@@ -163,12 +163,19 @@ def with_engine(seconds: float, ends: tuple[float, float], replica: Replica) -> 
     return min(ends[0], seconds * below), max(ends[1], seconds * above)
 
 
-def sources(device: Device, engine: Engine, lacking: str) -> dict[str, str]:
+def sources(replica: Replica, lacking: str) -> dict[str, str]:
     """Where the figures of an inference come from, by topic."""
+    device, engine, kv = replica.device, replica.engine, replica.formats.kv
     constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s, engine.step_s))
     power = [device.power.active_w or device.power.idle_w, device.main_memory.energy_j_per_byte]
     energy = joined(device.cite(datum) for datum in power if datum is not None)
-    return {
+    cache = {}
+    if device.kind == "gpu" and kv == "fp8" and kv not in device.peak_ops_per_s:
+        cache["cache"] = (
+            f"{device.id} has no fp8: the time of converting the cache in software is not in these figures; on A100 it "
+            "made generations 1.2 to 8 times as long"
+        )
+    return cache | {
         "time": f"kernel cost model of {device.id} (systolith devices {device.id}), summed in order",
         "engine": f"{engine.name}: {constants}",
         "interval": "kinds of kernels at the ends of their scored errors, independent of each other; at least the "

@@ -42,7 +42,7 @@ def estimate_served(
         name=name, device=device, layout=layout, formats=request.formats, engine=engine.id,
         tokens=request.batch * request.generate, whole=whole, memory=memory, lacking=lacking,
         interval_s=(low * loop.latency_s, high * loop.latency_s),
-        provenance={**sources(device, engine, lacking), "served": WORDS}, ttft_s=loop.ttft_s,
+        provenance={**sources(replica, lacking), "served": WORDS}, ttft_s=loop.ttft_s,
         tpot_s=figures.get("tpot_s"),
         intervals={field: (low * value, high * value) for field, value in figures.items()},
     )  # fmt: skip

@@ -251,6 +251,13 @@ def test_a_served_estimate_is_the_closed_loop():
         estimate_served("bert", find_model("bert-base-uncased"), device, request, Layout(), engine)
 
 
+def test_a_cache_that_the_device_must_convert_is_told():
+    narrow = replace(REQUEST, formats=Formats.parse("fp16/fp16/fp8"))
+    assert "a100-40 has no fp8" in run(device="a100-40", request=narrow).result.provenance["cache"]
+    assert "cache" not in run(device="h100-sxm", request=narrow).result.provenance
+    assert "cache" not in run(device="a100-40").result.provenance
+
+
 def test_engines_are_files_and_refuse_what_is_wrong():
     assert {"none", "vllm", "tensorrt-llm"} <= set(engine_names())
     for name in engine_names():
