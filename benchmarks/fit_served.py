@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fit_engines import Array, mape, write
-from fitting import Parameters, arguments, descend
+from fitting import Parameters, arguments, descend, distance
 from systolith_model.formats import Formats
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
@@ -124,16 +124,18 @@ def ratios(rows: Sequence[Row], constants: Mapping[str, float]) -> Array:
     return np.array(found)
 
 
-def fit(rows: Sequence[Row]) -> Parameters:
-    """The three constants, least absolute logarithms."""
-    return descend(lambda trial: float(np.mean(np.abs(np.log(ratios(rows, trial))))), START)
+def fit(rows: Sequence[Row], free: Sequence[str] = tuple(START)) -> Parameters:
+    """The three constants, least absolute logarithms; those that are not ``free`` are 0."""
+    held = {name: 0.0 for name in START if name not in free}
+    start = {name: START[name] for name in free}
+    return held | descend(lambda trial: distance(ratios(rows, held | trial), np.ones(len(rows))), start)
 
 
-def left_out(rows: Sequence[Row]) -> dict[int, Array]:
+def left_out(rows: Sequence[Row], free: Sequence[str] = tuple(START)) -> dict[int, Array]:
     """Predicted over measured by width, each half of the widths with the constants fitted on the other."""
     found = {}
     for half in HALVES:
-        constants = fit([row for row in rows if row.sizes.width not in half])
+        constants = fit([row for row in rows if row.sizes.width not in half], free)
         own = [row for row in rows if row.sizes.width in half]
         report(own, constants, f"scored on TP {half}, fitted on the others")
         for width in half:
@@ -157,6 +159,7 @@ def main() -> None:
     report(rows, dict.fromkeys(START, 0.0), "kernels alone")
     constants = fit(rows)
     report(rows, constants, "fitted on all")
+    left_out(rows, ("step_s", "sequence_s"))
     scored = left_out(rows)
     groups = {min(group): np.concatenate([scored[width] for width in group]) for group in GROUPS}
     for width, values in groups.items():
