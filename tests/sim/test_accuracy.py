@@ -97,3 +97,14 @@ def test_rows_that_no_fit_has_seen(tmp_path):
     assert (fast["device"], fast["rows"], fast["used"]) == ("rtx-4090", 1, False)
     assert -0.99 < fast["bias"] < -0.95  # no faster than the memory, and no slower than a fifth of it
     assert (narrow["device"], narrow["rows"], narrow["used"]) == ("a100-40", 1, False)
+
+
+def test_a_page_keeps_the_tables_that_are_not_written(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD.parent))
+    import accuracy
+
+    page = "<!-- board: begin -->\n### attention\n\none\n\n### served\n\ntwo\n<!-- board: end -->\n"
+    assert accuracy.board(page, [], {}) == "### attention\n\none\n\n### served\n\ntwo"
+    matmul = accuracy.tables(["matmul"])
+    found = accuracy.board(page, matmul, {"matmul": []}).split("\n\n")
+    assert found == ["### attention", "one", "### served", "two", "### matmul", f"Split {matmul[0].rule}."]
