@@ -1,7 +1,7 @@
 """Replicas in a training step: what their messages add to passes that hide them, or do not."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from systolith_model.architecture import Architecture
 from systolith_model.formats import BITS, Format
@@ -37,9 +37,15 @@ class Replicas:
     gradient_format: Format
     overlaps: bool
     """Messages go on behind the work, layer by layer, instead of after or before it."""
+    _known: dict[tuple[When, Share], Ends] = field(default_factory=dict, compare=False, repr=False)
 
     def bare_s(self, when: When, share: Share) -> Ends:
-        """Seconds by which the messages that go with a pass outlast its work."""
+        """Seconds by which the messages that go with a pass outlast its work; like shares are played once."""
+        if (when, share) not in self._known:
+            self._known[when, share] = self._bare_s(when, share)
+        return self._known[when, share]
+
+    def _bare_s(self, when: When, share: Share) -> Ends:
         exchanges = [one for one in EXCHANGES[self.layout.zero] if one.when == when]
         if self.layout.dp == 1 or not exchanges:
             return NOTHING
