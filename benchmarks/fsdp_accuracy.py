@@ -2,8 +2,8 @@
 
     python benchmarks/fsdp_accuracy.py --table scripts/train/benchmarking/README.md [--gpu a100_80gb] [--tokens 2048]
 
-``--table`` is that file of mosaicml/llm-foundry (read at commit 8c8dd48): models, GPUs, micro-batches, tokens a
-second. Sizes of the models are those of its scripts/train/yamls/pretrain. Nothing is fitted to these rows.
+``--table`` is that file of mosaicml/llm-foundry (read at commits 300cc5c and 8c8dd48): models, GPUs, micro-batches,
+tokens a second. Sizes of the models are those of its scripts/train/yamls/pretrain. Nothing is fitted to these rows.
 """
 
 import argparse
@@ -28,8 +28,10 @@ SIZES = {
     "7b": (4096, 32, 32), "13b": (5120, 40, 40), "30b": (7168, 48, 56), "70b": (8192, 80, 64),
 }  # fmt: skip
 DEVICES = {"a100_80gb": "a100-80", "a100_40gb": "a100-40", "h100_80gb": "h100-sxm"}
-COLUMNS = ("model", "tokens", "gpus", "gpu", "mfu", "hfu", "tflop", "micro", "accumulated", "batch", "sequences_s",
-           "tokens_s", "rate", "batch_tokens", "precision", "mode", "sharding", "recomputes")  # fmt: skip
+FIRST = ("model", "tokens", "gpus", "gpu", "mfu", "hfu")
+LAST = ("micro", "accumulated", "batch", "sequences_s", "tokens_s", "rate", "batch_tokens", "precision", "mode",
+        "sharding", "recomputes", "offload", "parameters")  # fmt: skip
+"""Columns; later tables have another between them."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def mpt(name: str, tokens: int) -> Architecture:
 def rows(table: Path) -> Iterator[Row]:
     """Rows in 16-bit formats whose micro-batches fill the batch."""
     for line in table.read_text().splitlines():
-        cells = dict(zip(COLUMNS, (cell.strip() for cell in line.strip().strip("|").split("|")), strict=False))
+        values = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        cells = {**dict(zip(FIRST, values, strict=False)), **dict(zip(LAST, values[-len(LAST) :], strict=False))}
         if cells.get("gpu") not in DEVICES or "fp8" in cells["precision"]:
             continue
         row = Row(
