@@ -18,8 +18,9 @@ RANDOM_SIZE = 8192
 def slowed_by_power(device: Device) -> float:
     """Factor on the time of products of real numbers, whose power the board limits; 1 where nobody measured it.
 
-    Tables of products are taken with weights of zeros, which draw less power and run at a higher clock. The factor
-    is the model's rate, fitted to such a table, over the measured rate with random numbers, for the same product.
+    Tables of products are taken with unfilled weights, mostly zeros, which draw less power and run at a higher clock.
+    The factor is the model's rate, fitted to such a table, over the measured rate with random numbers, for the same
+    product.
     """
     measured = device.power.random_ops_per_s
     if measured is None:

@@ -331,7 +331,7 @@ def _provenance(step: TrainingStep, lacking: str) -> dict[str, str]:
     measured = step.device.power.random_ops_per_s
     if measured is not None:
         found["power"] = (
-            f"products take {step.slowdown:.3f} times as long as on the zeros that their table was measured with: "
+            f"products take {step.slowdown:.3f} times as long as with the unfilled weights of their table: "
             f"{step.device.cite(measured)}"
         )
     return {**found, "overlap": overlap} if (overlap := _overlap(step)) else found
