@@ -78,6 +78,9 @@ class Power(Strict):
     """Powered, no work."""
     active_w: Datum | None = None
     """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``."""
+    random_ops_per_s: Datum | None = None
+    """Operations a second of a product of random bf16 matrices of 8192 x 8192, which the limit slows down; tables of
+    products are measured with unfilled weights, mostly zeros, which draw less power."""
 
 
 class FormatParameters(Strict):
