@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from accuracy_tables.unfitted import BOARD_FORMAT, BOARD_MODELS, BOARDS, SYSTEMS
 from fit_engines import mape
 from fit_files import restate
 from fitting import arguments
@@ -25,16 +26,7 @@ from systolith_sim.estimate.models import find_model
 from systolith_sim.estimate.replica import Replica
 from systolith_sim.parallel.layout import Layout
 
-FILE = "llamacpp/cpu_gpu_power_geerlingguy.csv"
-SYSTEMS = {
-    "Pi 5 - 16GB": "raspberry-pi-5", "Pi 500+ - 16GB": "raspberry-pi-5", "Mac Studio (M3 Ultra 512GB)": "m3-ultra",
-    "Pi CM5 - 16GB (Nvidia RTX 4090)": "rtx-4090",
-}  # fmt: skip
-MODELS = {
-    "DeepSeek R1 14b": "qwen2.5-14b", "DeepSeek R1 671b": "deepseek-v3", "gpt-oss 20b": "gpt-oss-20b",
-    "Llama 3.2:3b": "llama-3.2-3b", "Llama 3.1:70b": "llama-3.1-70b", "Llama 3.1:405b": "llama-3.1-405b",
-}  # fmt: skip
-FORMATS = Formats.parse("int4/bf16/bf16")
+FORMATS = Formats.parse(BOARD_FORMAT)
 PROMPT, DONE = 32, 128
 """Tokens before a step in the middle of a run; at these lengths the cache is a small part of the bytes."""
 AROUND = {"rtx-4090": (12.0, 0.9)}
@@ -59,9 +51,9 @@ class Row:
 def rows(data: Path) -> list[Row]:
     """Runs on machines that have a file."""
     found = []
-    with (data / FILE).open() as file:
+    with (data / BOARDS).open() as file:
         for row in csv.DictReader(file):
-            name, model = SYSTEMS.get(row["system"]), MODELS.get(row["model"])
+            name, model = SYSTEMS.get(row["system"]), BOARD_MODELS.get(row["model"])
             if name is not None and model is not None and row["peak_wall_power_w"]:
                 host_w, share = AROUND.get(name, (0.0, 1.0))
                 watts = share * float(row["peak_wall_power_w"]) - host_w

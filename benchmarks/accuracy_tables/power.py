@@ -14,6 +14,7 @@ import fit_engines
 import fit_power_static
 import fit_power_wall
 from accuracy_tables.end_to_end import EndToEndTable, Sizes, Triple, loop_of
+from accuracy_tables.unfitted import BOARDS
 from systolith_model.formats import Formats
 from systolith_sim.devices.library import find_device
 from systolith_sim.energy.device_energy import floor_power
@@ -75,7 +76,7 @@ def _say_static(device: str, sizes: Sizes) -> tuple[Triple, str]:
 
 
 def _wall(data: Path) -> Found:
-    if not (data / fit_power_wall.FILE).exists():
+    if not (data / BOARDS).exists():
         return {}
     found = defaultdict(list)
     for row in fit_power_wall.rows(data):
@@ -104,19 +105,19 @@ TABLES = (
         "ml-energy/*.csv: architecture, model_id, tensor_parallel, avg_batch_size, avg_output_len (tokens), "
         "energy_per_token_joules",
         "none left out: fit_energy.py scores each model with the constants fitted on the others", "J",
-        _served, _say_served, True,
+        _served, _say_served, lambda rows: True,
     ),
     EndToEndTable(
         "static energy", "github.com/argonne-lcf/LLM-Inference-Bench, commit 4211f5d (BSD-3)",
         "argonne-llm-inference-bench/power_results.csv: Framework, Model, Input Output Length (tokens), Batch Size, "
         "Latency (s), avg_power (mW)",
         "none left out: fit_power_static.py scores each model with the constants fitted on the other", "J",
-        _static, _say_static, True,
+        _static, _say_static, lambda rows: True,
     ),
     EndToEndTable(
         "wall power", "github.com/geerlingguy/ai-benchmarks, commit bdf94413 (MIT)",
         "llamacpp/cpu_gpu_power_geerlingguy.csv: model, system, eval_tokens_per_s, peak_wall_power_w",
         "none left out: fit_power_wall.py scores each model with the floor fitted on the others", "W",
-        _wall, _say_wall, True,
+        _wall, _say_wall, lambda rows: True,
     ),
 )  # fmt: skip
