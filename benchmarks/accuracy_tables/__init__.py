@@ -4,7 +4,7 @@ A module here holds ``TABLES``, a tuple of objects that follow ``Table``. Nothin
 with the packaged device files, as a user's estimate does, and says which rows the fitting scripts have looked at.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,22 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Words = NDArray[np.str_]
+
+
+SYSTEMS = {
+    "a100_pcie": "a100-pcie", "a100_sxm": "a100-80", "a30": "a30", "b200_sxm": "b200", "b300_sxm": "b300",
+    "gb200": "gb200", "h100_pcie": "h100-pcie", "h100_sxm": "h100-sxm", "h200_sxm": "h200", "l4": "l4", "l40s": "l40s",
+}  # fmt: skip
+"""Device by the name that aiconfigurator gives its system."""
+
+
+def other_files(data: Path, kind: str, fitted: Collection[str]) -> Iterator[tuple[str, str, Path]]:
+    """(device, engine and version, file) of a kind of table on other machines or of other versions than fits read."""
+    for path in sorted((data / "aiconfigurator").glob(f"{kind}_*.csv")):
+        words = path.stem.removeprefix(f"{kind}_")
+        for system, device in SYSTEMS.items():
+            if path.name not in fitted and words.startswith(f"{system}_"):
+                yield device, words.removeprefix(f"{system}_"), path
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accuracy_tables import Array, Mask, Prediction, Rows
+from accuracy_tables import Array, Mask, Prediction, Rows, other_files
 from systolith_sim.devices.attention import ATTENTION, AttentionConstants, AttentionLibrary, AttentionSizes
 from systolith_sim.devices.device import AttentionParameters, Device
 from systolith_sim.devices.gemm import Terms
@@ -62,13 +62,17 @@ class AttentionTable:
                 path = data / "aiconfigurator" / f"{phase}_attention_{file}"
                 if path.exists():
                     yield _read(path, device, operation)
+        for operation, phase in PHASES.items():
+            fitted = [f"{phase}_attention_{file}" for file in FILES.values()]
+            for device, version, path in other_files(data, f"{phase}_attention", fitted):
+                yield _read(path, device, f"{operation} {version}")
         path = data / "llmservingsim" / "attention_RTX4090_Llama-3.1-8B_tp1.csv"
         if path.exists() and UNFITTED in device_names():
             yield from _read_llama(path)
 
     def used(self, rows: Rows) -> Mask:
         """Rows of ``FITTED_SHAPES`` on a fitted device."""
-        if rows.device not in FILES:
+        if rows.device not in FILES or rows.operation not in PHASES:
             return np.zeros(len(rows), bool)
         return np.any([shape_mask(rows, shape) for shape in FITTED_SHAPES], axis=0)
 
@@ -112,7 +116,7 @@ def _read(path: Path, device: str, operation: str) -> Rows:
     batch, heads, kv_heads, length, step, size, latency = columns.T
     kv_heads = np.where(kv_heads == 0, heads, kv_heads)
     kv_bytes = np.array([1.0 if "8" in row["kv_cache_dtype"] else 2.0 for row in table])
-    queries = length if operation == "attention prefill" else np.ones_like(length)
+    queries = length if operation.startswith("attention prefill") else np.ones_like(length)
     values = (batch, heads, kv_heads, queries, length + step, size, kv_bytes)
     return Rows(device, operation, dict(zip(NAMES, values, strict=True)), latency * 1e-3)
 
@@ -149,8 +153,8 @@ def attention_terms(
         terms = fused_attention(
             device, AttentionSizes.of(*(column[chosen] for column in columns)), parameters,
             constants=constants, library=library, causal=True, element_bytes=2.0, kv_bytes=float(one),
-            writes_cache=WRITES_CACHE.get(rows.device, True),
-            planned_kv_heads=PLANNED_KV_HEADS.get(rows.device),
+            writes_cache=WRITES_CACHE.get(rows.device, True) if rows.operation in PHASES else False,
+            planned_kv_heads=PLANNED_KV_HEADS.get(rows.device) if rows.operation in PHASES else None,
         )  # fmt: skip
         parts[:, chosen] = terms.total_s, terms.launch_s, terms.compute_s, terms.memory_s
     return Terms(*parts)

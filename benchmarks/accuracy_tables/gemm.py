@@ -16,7 +16,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_tables import Array, Mask, Prediction, Rows
+from accuracy_tables import Array, Mask, Prediction, Rows, other_files
 from fitting import fit
 from systolith_sim.devices.device import REGIMES, Regime, RegimeError
 from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
@@ -66,22 +66,35 @@ def format_of(rows: Rows) -> str:
     return rows.operation.split()[1]
 
 
+def as_fitted(rows: Rows) -> bool:
+    """Whether the rows are of the library that fits read, and its benchmark's facts hold."""
+    return len(rows.operation.split()) == 2
+
+
 def gemm_rows(data: Path, device: str) -> Iterable[Rows]:
     """Rows of one GPU by format, median of double keys, without outliers and rows that only show the host."""
     path = data / "aiconfigurator" / FILES[device]
-    if not path.exists():
-        return
+    if path.exists():
+        yield from _read(path, device)
+
+
+def _read(path: Path, device: str, version: str = "") -> Iterable[Rows]:
+    """Rows of a file by the formats that are known and that the device has."""
     times: dict[str, dict[tuple[int, int, int], list[float]]] = {}
     with path.open() as file:
         for row in csv.DictReader(file):
             key = (int(row["m"]), int(row["k"]), int(row["n"]))
             times.setdefault(row["gemm_dtype"], {}).setdefault(key, []).append(float(row["latency"]) * 1e-3)
     for dtype, table in times.items():
-        name = FORMATS[dtype]
+        name = FORMATS.get(dtype)
+        if name is None or name.partition("_")[0] not in find_device(device).peak_ops_per_s:
+            continue
         kept = {key: np.median(group) for key, group in table.items() if key not in OUTLIERS.get((device, name), ())}
         m, k, n = np.array(list(kept), float).T
-        rows = Rows(device, f"matmul {name}", {"m": m, "k": k, "n": n}, np.array(list(kept.values())))
-        yield part(rows, rows.measured > ABOVE_HOST_S.get((device, name), 0.0))
+        operation = f"matmul {name} {version}".strip()
+        rows = Rows(device, operation, {"m": m, "k": k, "n": n}, np.array(list(kept.values())))
+        least_s = ABOVE_HOST_S.get((device, name), 0.0) if as_fitted(rows) else 0.0
+        yield part(rows, rows.measured > least_s)
 
 
 def sizes_of(rows: Rows) -> GemmSizes:
@@ -115,6 +128,8 @@ def joined(parts: list[Terms]) -> Terms:
 def with_host(rows: Rows, total: Array) -> Array:
     """Seconds no less than the benchmark's launches from the host."""
     floor, m = np.zeros_like(total), np.asarray(rows.inputs["m"], float)
+    if not as_fitted(rows):
+        return total
     for largest, seconds in reversed(HOST_FLOORS.get((rows.device, format_of(rows)), ())):
         floor = np.where(m <= largest, seconds, floor)
     return np.maximum(total, floor)
@@ -164,17 +179,19 @@ class GemmTable:
     name: str = "matmul"
     origin: str = "github.com/ai-dynamo/aiconfigurator, commit 095f58a (Apache-2.0), gemm tables of four systems"
     schema: str = "aiconfigurator/gemm_*.csv: gemm_dtype, m, n, k, latency (ms)"
-    rule: str = "by site (n, k): three tenths of the sites are never used, at any m, on any device"
+    rule: str = "by site (n, k): three tenths of the sites are never used, at any m, on any device; nor any other file"
     unit: str = "s"
 
     def rows(self, data: Path) -> Iterable[Rows]:
-        """Each device and format."""
+        """Each device and format, then those of other files."""
         for device in FILES:
             yield from gemm_rows(data, device)
+        for device, version, path in other_files(data, "gemm", FILES.values()):
+            yield from _read(path, device, version)
 
     def used(self, rows: Rows) -> Mask:
-        """Sites that fits and intervals look at."""
-        return tenth(rows) < FIT_SHARE
+        """Sites that fits and intervals look at, of the files that they read."""
+        return (tenth(rows) < FIT_SHARE) & as_fitted(rows)
 
     def predict(self, rows: Rows) -> Prediction:
         """With the device's fitted parameters."""
@@ -220,7 +237,7 @@ class LeftOutTable:
 
     def rows(self, data: Path) -> Iterable[Rows]:
         """bf16 of each device."""
-        return (rows for rows in GemmTable().rows(data) if format_of(rows) == "bf16")
+        return (rows for rows in GemmTable().rows(data) if rows.operation == "matmul bf16" and rows.device in FILES)
 
     def used(self, rows: Rows) -> Mask:
         """None."""

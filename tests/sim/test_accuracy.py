@@ -47,6 +47,22 @@ def test_scores_of_rows_made_up(data):
         assert 0 <= line["inside"] <= 1
 
 
+def test_other_machines_and_versions_are_never_used(data):
+    fitted = data / "aiconfigurator" / "gemm_a100_sxm_vllm-0.14.0.csv"
+    for name in ("gemm_b200_sxm_trtllm-1.csv", "gemm_a100_sxm_vllm-9.csv", "gemm_abacus_vllm-9.csv"):
+        extra = "nvfp4,8,1024,1024,0.01\nfp8,8,1024,1024,0.01\n"  # the first no format here, the second not of an A100
+        fitted.with_name(name).write_text(fitted.read_text() + extra)
+    done = board("--data", str(data), "--table", "matmul", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in json.loads(done.stdout)["scores"] if line["regime"] == "all"]
+    others = [line for line in lines if "-" in line["operation"]]
+    found = {(line["device"], line["operation"]): (line["used"], line["rows"]) for line in others}
+    assert found == {
+        ("b200", "matmul bf16 trtllm-1"): (False, len(SITES)), ("b200", "matmul fp8 trtllm-1"): (False, 1),
+        ("a100-80", "matmul bf16 vllm-9"): (False, len(SITES)),
+    }  # fmt: skip
+
+
 def test_a_table_that_is_not_there_is_refused(tmp_path):
     done = board("--data", str(tmp_path), "--table", "gemms")
     assert done.returncode == 2
