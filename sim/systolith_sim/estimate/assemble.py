@@ -4,13 +4,15 @@ from dataclasses import dataclass, field
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
-from systolith_sim.estimate.price import price_of, price_per_million
+from systolith_sim.estimate.price import Price, price_of, price_per_million
 from systolith_sim.estimate.result import EstimateResult, MemoryBytes, Parallel
 from systolith_sim.estimate.tally import Tally
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.memory import Memory
 
 Ends = tuple[float, float]
+Range = tuple[float, float, float]
+"""Low end, value, high end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +24,8 @@ class Parts:
     layout: Layout
     formats: Formats
     engine: str
-    tokens: int
-    """Of all replicas, what rates count."""
+    tokens: int | None
+    """Of all replicas, what rates count; None where the pass has none."""
     whole: Tally
     interval_s: Ends
     memory: Memory
@@ -39,19 +41,15 @@ class Parts:
 def assembled(parts: Parts) -> EstimateResult:
     """The result, with rates, energy and price."""
     whole, device, layout = parts.whole, parts.device, parts.layout
-    low, high = parts.interval_s
-    rate, rates = parts.tokens / whole.seconds, (parts.tokens / high, parts.tokens / low)
-    interval = {**parts.intervals, "total_s": (low, high), "tokens_per_s": rates}
-    joules = None
+    figures: dict[str, Range | None] = {"energy_j": None, "power_w": None}
     if not parts.lacking:
         joules = [layout.dp * end for end in whole.limited_joules(device, layout.tp * layout.pp)]
-        interval["energy_j"] = (joules[0], joules[2])
-        interval["energy_j_per_token"] = (joules[0] / parts.tokens, joules[2] / parts.tokens)
-        interval["power_w"] = (joules[0] / whole.seconds, joules[2] / whole.seconds)
+        figures["energy_j"] = (joules[0], joules[1], joules[2])
+        figures["power_w"] = _divided(figures["energy_j"], whole.seconds)
     price = price_of(device)
-    priced = price_per_million(price, layout.devices, rate, rates)
-    if priced is not None:
-        interval["price_usd_per_million_tokens"] = (priced[0], priced[2])
+    figures.update(_per_token(parts, figures["energy_j"], price))
+    interval = {name: (ends[0], ends[2]) for name, ends in figures.items() if ends}
+    values = {name: ends[1] if ends else None for name, ends in figures.items()}
     return EstimateResult(
         model=parts.name,
         device=device.id,
@@ -62,17 +60,36 @@ def assembled(parts: Parts) -> EstimateResult:
         ttft_s=parts.ttft_s,
         tpot_s=parts.tpot_s,
         total_s=whole.seconds,
-        tokens_per_s=rate,
-        energy_j=joules[1] if joules else None,
-        energy_j_per_token=joules[1] / parts.tokens if joules else None,
-        power_w=joules[1] / whole.seconds if joules else None,
-        price_usd_per_million_tokens=priced[1] if priced else None,
+        tokens_per_s=values["tokens_per_s"],
+        energy_j=values["energy_j"],
+        energy_j_per_token=values["energy_j_per_token"],
+        power_w=values["power_w"],
+        price_usd_per_million_tokens=values["price_usd_per_million_tokens"],
         memory_bytes=_memory(parts.memory),
         fits=parts.memory.fits,
         bound_by=whole.bound_by,
-        interval=interval,
+        interval={**parts.intervals, "total_s": parts.interval_s, **interval},
         provenance={**parts.provenance, "price": price.source},
     )
+
+
+def _per_token(parts: Parts, joules: Range | None, price: Price) -> dict[str, Range | None]:
+    """What counts tokens; nothing where there are none."""
+    if parts.tokens is None:
+        return {"tokens_per_s": None, "energy_j_per_token": None, "price_usd_per_million_tokens": None}
+    low, high = parts.interval_s
+    rate = (parts.tokens / high, parts.tokens / parts.whole.seconds, parts.tokens / low)
+    return {
+        "tokens_per_s": rate,
+        "energy_j_per_token": _divided(joules, parts.tokens),
+        "price_usd_per_million_tokens": price_per_million(
+            price, parts.layout.devices, rate[1], (rate[0], rate[2])
+        ),
+    }  # fmt: skip
+
+
+def _divided(ends: Range | None, by: float) -> Range | None:
+    return None if ends is None else (ends[0] / by, ends[1] / by, ends[2] / by)
 
 
 def _memory(memory: Memory) -> MemoryBytes:

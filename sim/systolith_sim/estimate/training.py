@@ -89,9 +89,7 @@ class TrainingStep:
         """A kernel as this layout runs it: backward attention, and what sequence parallelism or ZeRO splits."""
         operation, layout = kernel.operation, self.layout
         if operation.kind == "attention" and operation.attributes.get("backward"):
-            ahead = replace(operation, attributes={**operation.attributes, "backward": False})
-            ratio = BACKWARD_RATE * flops(graph, operation) / flops(graph, ahead)
-            return _scaled(kernel, ratio)
+            return backward_attention(graph, kernel)
         if operation.name.startswith("optimizer."):
             return replace(kernel, count=kernel.count / layout.pp / (layout.dp if layout.zero else 1))
         if self.micros > 1 and operation.name.endswith(".dw"):
@@ -197,6 +195,13 @@ class TrainingStep:
             dropout=self.recipe.dropout,
             usable=self.device.main_memory.size_bytes.value,
         )
+
+
+def backward_attention(graph: Graph, kernel: Kernel) -> Kernel:
+    """The kernel of attention's backward pass, whose cost was that of the forward pass, with its own work."""
+    operation = kernel.operation
+    ahead = replace(operation, attributes={**operation.attributes, "backward": False})
+    return _scaled(kernel, BACKWARD_RATE * flops(graph, operation) / flops(graph, ahead))
 
 
 def _scaled(kernel: Kernel, factor: float) -> Kernel:

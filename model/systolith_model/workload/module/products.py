@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from systolith_model.workload.module.recorder import Recorder, Rule
-from systolith_model.workload.module.steps import Attribute, Shape
+from systolith_model.workload.module.steps import Shape
 
 COMPUTED = (
     torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint8,
@@ -65,16 +65,18 @@ def _grouped_mm(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[st
     a, b = args[:2]
     if a.dim() == 2 and b.dim() == 3:
         experts = b.shape[0]
-        inputs, more = [rec.read(a, tuple(a.shape)), rec.read(b, tuple(b.shape))], dict[str, Attribute]()
+        inputs, transposed = [rec.read(a, tuple(a.shape)), rec.read(b, tuple(b.shape))], ""
     elif a.dim() == 2 and b.dim() == 2:  # gradient of the matrices: a is (K, P)
         experts = out.shape[0]
         inputs = [rec.read(a, tuple(a.shape)[::-1]), rec.read(b, tuple(b.shape))]
-        more = dict[str, Attribute](transposed="a")
+        transposed = "a"
     else:
         product(rec, _word(func), a, b, out)
         return
-    more.update(grouped=True, experts=experts, imbalance=1.0)
-    rec.add(_word(func), "matmul", inputs, [(out, tuple(out.shape))], **more)
+    rec.add(
+        _word(func), "matmul", inputs, [(out, tuple(out.shape))], grouped=True, experts=experts, imbalance=1.0,
+        transposed=transposed,
+    )  # fmt: skip
 
 
 def _grouped_result(a: Tensor, b: Tensor, offsets: Tensor | None = None, *_: object, **__: object) -> Tensor:

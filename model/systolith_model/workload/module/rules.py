@@ -133,10 +133,10 @@ def _fill(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _copy(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Copies: what they read is at most what they write; behind a cache stands a cache."""
+    """Copies: what they read is at most what they write; a cache that something is joined to is one still."""
     given = args[1:] if _name(func).startswith("copy") else args
     operands = _operands(given, kwargs)
-    cache = any(rec.is_cache(tensor) for tensor in operands)
+    cache = _name(func) == "cat" and any(rec.is_cache(tensor) for tensor in operands)
     inputs = dict.fromkeys(rec.read(tensor) for tensor in operands)
     if operands and _results(out):
         rec.add(_name(func).strip("_"), "elementwise", inputs, _results(out), cache=cache, flops_per_element=0)

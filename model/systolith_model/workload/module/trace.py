@@ -127,11 +127,11 @@ def module_graph(
     rec = Recorder(parts.module, {**RULES, **PRODUCT_RULES}, fallback, RESULTS)
     _name_outside(rec, parts)
     _run(rec, parts, mode, train=train)
-    peak, matrices, cache = rec.peak_bytes, _matrices(rec.values, rec.steps), _cache_bytes(rec, parts)
+    made = own if cast is None else FORMATS[cast][0]
+    peak, matrices, cache = rec.peak_bytes, _matrices(rec.values, rec.steps, made), _cache_bytes(rec, parts)
     steps = collapsed(rec.values, rec.steps)
     name = f"{type(parts.module).__name__}{'-train' if train else ''}"
     graph = graph_of(name, rec.values, steps)
-    made = own if cast is None else FORMATS[cast][0]
     trained = sum(tensor.numel() for tensor in parts.parameters.values() if tensor.requires_grad)
     if train:
         graph = _with_optimizer(graph, trained, optimizer, made)
@@ -173,7 +173,6 @@ def _run(rec: Recorder, parts: StandIns, mode: FakeTensorMode, *, train: bool) -
         stack.enter_context(mode)
         stack.enter_context(torch.enable_grad() if train else torch.no_grad())
         stack.enter_context(_quiet())
-        stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # its kernels hide what recurrent layers do
         stack.enter_context(rec)
         stack.enter_context(rec.watching())
         stack.enter_context(fused_functions(rec))
@@ -192,13 +191,19 @@ def _run(rec: Recorder, parts: StandIns, mode: FakeTensorMode, *, train: bool) -
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the log in which stand-ins announce an error before they raise it."""
+    """Without the log in which stand-ins announce an error before they raise it, and without oneDNN.
+
+    oneDNN's kernels hide what recurrent layers do; its public switch warns where it changes nothing.
+    """
     log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
+    silent, onednn = log.disabled, torch._C._get_mkldnn_enabled()
+    log.disabled = True
+    torch._C._set_mkldnn_enabled(False)
     try:
         yield
     finally:
-        log.disabled = before
+        log.disabled = silent
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 def _backward(rec: Recorder, out: Any) -> None:
@@ -224,7 +229,7 @@ def _sentence(error: Exception) -> str:
     return f"module must run on its inputs: {kind}: {words[:300]}"
 
 
-def _matrices(values: list[Value], steps: list[Step]) -> Counter[Shape]:
+def _matrices(values: list[Value], steps: list[Step], own: Format) -> Counter[Shape]:
     """Shapes of the constant matrices of products, each once, without those that are gathered from."""
 
     def origin(place: int) -> int:
@@ -232,7 +237,8 @@ def _matrices(values: list[Value], steps: list[Step]) -> Counter[Shape]:
         return place if base is None else origin(base)
 
     gathered = {origin(place) for step in steps if step.kind == "embedding" for place in step.inputs}
-    seconds = {step.inputs[1] for step in steps if step.kind == "matmul" and values[step.inputs[1]].constant}
+    seconds = {step.inputs[1] for step in steps if step.kind == "matmul"}
+    seconds = {place for place in seconds if values[place].constant and values[place].format == own}
     found = {(origin(place), values[place].offset, prod(values[place].shape)): place for place in seconds}
     return Counter(values[place].shape for (whole, _, _), place in found.items() if whole not in gathered)
 
