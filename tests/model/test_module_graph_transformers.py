@@ -23,7 +23,7 @@ SIZES = {
 GROUPED = {**SIZES, "num_key_value_heads": 2, "head_dim": 10}
 IDS = torch.randint(97, (2, 17), generator=torch.Generator().manual_seed(5))
 
-MODELS: dict[str, tuple[Any, dict[str, Any], dict[str, torch.Tensor]]] = {
+MODELS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "gpt2": (
         AutoModelForCausalLM,
         {"vocab_size": 97, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 64, "bos_token_id": 1,

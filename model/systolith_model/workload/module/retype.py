@@ -25,9 +25,15 @@ def retyped(graph: Graph, formats: Formats, *, own: Format) -> Graph:
 
     Tensors in ``own`` become those of the stream, constant matrices of products the weights', caches the cache's.
     Where inputs of products are narrower than the stream, those of products with weights are quantized, once each.
+    A stream below 16 bits is that of a machine that has nothing wider: all but indices is in it.
     """
-    weights = product_weights(graph)
-    tensors = {name: _retyped(tensor, formats, own, name in weights) for name, tensor in graph.tensors.items()}
+    weights, kept = product_weights(graph), frozenset[str]()
+    if BITS[formats.residual] < 16:
+        kept = frozenset(operation.inputs[0] for operation in graph if operation.kind == "embedding")
+    tensors = {
+        name: tensor if name in kept else _retyped(tensor, formats, own, name in weights)
+        for name, tensor in graph.tensors.items()
+    }
     if BITS[formats.activation] >= BITS[formats.residual]:
         return replace(graph, tensors=tensors)
     operations: list[Operation] = []
@@ -44,7 +50,7 @@ def retyped(graph: Graph, formats: Formats, *, own: Format) -> Graph:
 
 
 def _retyped(tensor: Tensor, formats: Formats, own: Format, weight: bool) -> Tensor:
-    if tensor.format != own:
+    if tensor.format != own and (BITS[formats.residual] >= 16 or BITS[tensor.format] < 16):
         return tensor
     if weight:
         return replace(tensor, format=formats.weight.format, storage=formats.weight)
