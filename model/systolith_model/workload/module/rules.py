@@ -14,7 +14,8 @@ SOFTMAX_FLOPS = 5
 SOFTMAX_BACKWARD_FLOPS = 4
 
 FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach_", "requires_grad_",
-        "resize_", "set_", "_local_scalar_dense", "lift_fresh", "alias"}  # fmt: skip
+        "transpose_", "t_", "squeeze_", "unsqueeze_", "as_strided_", "resize_", "set_", "_local_scalar_dense",
+        "lift_fresh", "alias"}  # fmt: skip
 """No kernel."""
 
 FILLS = {"zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "arange",
@@ -28,11 +29,11 @@ COPIES = {"clone", "_to_copy", "copy_", "cat", "stack", "constant_pad_nd", "repe
           "split_with_sizes_copy", "as_strided_copy", "view_copy", "_reshape_copy", "im2col", "col2im"}  # fmt: skip
 """Bytes moved, nothing computed."""
 
-GATHERS = {"embedding", "index", "index_select", "gather", "take", "take_along_dim"}
+GATHERS = {"embedding", "index", "_unsafe_index", "index_select", "gather", "take", "take_along_dim"}
 """Read as many elements as they write, at places that indices name."""
 
-SCATTERS = {"index_put_", "index_put", "_index_put_impl_", "index_copy_", "index_copy", "index_add_", "index_add",
-            "scatter", "scatter_", "scatter_add", "scatter_add_"}  # fmt: skip
+SCATTERS = {"index_put_", "index_put", "_unsafe_index_put", "_index_put_impl_", "index_copy_", "index_copy",
+            "index_add_", "index_add", "scatter", "scatter_", "scatter_add", "scatter_add_"}  # fmt: skip
 """Write as many elements as their source has; those that are not in place copy the rest first."""
 
 PASSES = {"embedding_dense_backward", "nll_loss_backward", "nll_loss2d_backward", "mse_loss_backward",
