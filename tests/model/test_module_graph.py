@@ -26,14 +26,6 @@ IDS = torch.zeros(2, 17, dtype=torch.int64)
 aten = torch.ops.aten
 
 
-@pytest.fixture(autouse=True)
-def _separate_kernels():
-    """torch's counter does not know the one kernel of a whole encoder layer."""
-    torch.backends.mha.set_fastpath_enabled(False)
-    yield
-    torch.backends.mha.set_fastpath_enabled(True)
-
-
 def of_kind(graph: Graph, *kinds: str) -> int:
     return sum(operation.count * flops(graph, operation) for operation in graph if operation.kind in kinds)
 
@@ -44,10 +36,14 @@ def products(found: ModuleGraph) -> int:
 
 def counted(module: nn.Module, *args: Tensor, train: bool = False, **kwargs: Any) -> int:
     module.train(train)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
-        out = module(*args, **kwargs)
-        if train:
-            (out[0] if isinstance(out, tuple) else out).sum().backward()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter does not know the one kernel of a whole layer
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+            out = module(*args, **kwargs)
+            if train:
+                (out[0] if isinstance(out, tuple) else out).sum().backward()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
     return counter.get_total_flops()
 
 

@@ -14,6 +14,7 @@ from systolith_sim.devices.timeline import Span
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import NONE, Engine, find_engine
 from systolith_sim.estimate.generate import NARROWER, Estimate, sources
+from systolith_sim.estimate.module_file import LoadedModule, place, user_code
 from systolith_sim.estimate.passes import Kernel, Kernels, Pass
 from systolith_sim.estimate.price import MILLION, SECONDS_PER_HOUR, price_of
 from systolith_sim.estimate.tally import Tally, lacking_energy, on_links, static_power_w, tally_of
@@ -24,7 +25,6 @@ from systolith_sim.parallel.memory import Change, Memory, advice
 
 if TYPE_CHECKING:
     from systolith_model.workload.module import ModuleGraph
-    from systolith_sim.estimate.module_file import LoadedModule
 
 PHASES = ("forward", "backward", "optimizer")
 
@@ -107,7 +107,7 @@ def check_layout(layout: Layout, devices: int) -> None:
         raise ValueError(f"dp must be the {devices} devices for a module, not {layout.dp}")
 
 
-def trace(loaded: "LoadedModule", formats: Formats | None, *, train: bool) -> "ModuleGraph":
+def trace(loaded: LoadedModule, formats: Formats | None, *, train: bool) -> "ModuleGraph":
     """The module's graph.
 
     Raises
@@ -120,9 +120,11 @@ def trace(loaded: "LoadedModule", formats: Formats | None, *, train: bool) -> "M
     if train and formats is not None and formats.weight.format != formats.residual:
         raise ValueError(f"format must be one word for training a module, such as bf16, not {formats}")
     try:
-        return module_graph(loaded.module, *loaded.args, formats=formats, train=train, **loaded.kwargs)
+        with user_code(loaded.path):
+            return module_graph(loaded.module, *loaded.args, formats=formats, train=train, **loaded.kwargs)
     except ValueError as error:
-        raise ValueError(f"model {loaded.name!r}: {error}") from None
+        where = place(error.__cause__, loaded.path) if error.__cause__ else ""
+        raise ValueError(f"model {loaded.name!r}{where}: {error}") from None
 
 
 def estimate_module(name: str, traced: "ModuleGraph", device: Device, layout: Layout) -> Estimate:
@@ -159,8 +161,8 @@ def _changes(run: ModuleRun) -> Iterator[Change]:
 
 
 def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
-    traced = run.traced
-    kernels = "kernels as eager torch launches them on a GPU, one by one, fused only where torch's own functions are"
+    traced, number = run.traced, sum(operation.count for operation in run.traced.graph)
+    kernels = f"{number} kernels as eager torch launches them on a GPU, fused only where torch's own functions are"
     found = {
         **sources(run.device, run.engine, lacking),
         "pass": "training step of a module" if traced.training else "one pass of a module",

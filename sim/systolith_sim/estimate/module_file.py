@@ -19,6 +19,7 @@ class LoadedModule:
     """A module and the arguments of the pass that is asked about."""
 
     name: str
+    path: Path
     module: "nn.Module"
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -45,11 +46,11 @@ def load_module(text: str) -> LoadedModule:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"model must be FILE.py:NAME of a file that can be read, not {text!r}")
-    with _user_code(text, path):
+    with user_code(path), _one_sentence(text, path):
         found = getattr(_imported(path), name, None)
         if found is None:
             raise _Protocol(f"{file} must define {name}, {PROTOCOL}")
-        return _loaded(text, found)
+        return _loaded(text, path, found)
 
 
 class _Protocol(Exception):
@@ -57,23 +58,30 @@ class _Protocol(Exception):
 
 
 @contextlib.contextmanager
-def _user_code(text: str, path: Path) -> Iterator[None]:
-    """Whatever a user's code raises, in one sentence with its last line; the folder is importable meanwhile."""
+def user_code(path: Path) -> Iterator[None]:
+    """While a user's code runs: what lies beside its file can be imported, and what it prints goes to stderr."""
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except _Protocol as error:
-        raise ValueError(f"model {text!r}: {error}") from None
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"model {text!r} raises {type(error).__name__}{_place(error, path)}: {error}") from None
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)
 
 
-def _place(error: BaseException, path: Path) -> str:
+@contextlib.contextmanager
+def _one_sentence(text: str, path: Path) -> Iterator[None]:
+    """Whatever the file raises, in one sentence with its last line."""
+    try:
+        yield
+    except _Protocol as error:
+        raise ValueError(f"model {text!r}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"model {text!r} raises {type(error).__name__}{place(error, path)}: {error}") from None
+
+
+def place(error: BaseException, path: Path) -> str:
     """The last line of the user's file that an error came through."""
     line, trace = None, error.__traceback__
     while trace is not None:
@@ -86,17 +94,18 @@ def _place(error: BaseException, path: Path) -> str:
 
 
 def _imported(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"systolith_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise _Protocol(f"{path} must be Python")
     module = importlib.util.module_from_spec(spec)
     # What is defined in the file can be pickled, and its dataclasses resolved, only where it is registered.
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def _loaded(text: str, found: Any) -> LoadedModule:
+def _loaded(text: str, path: Path, found: Any) -> LoadedModule:
     from torch import nn
 
     if not isinstance(found, nn.Module):
@@ -111,7 +120,7 @@ def _loaded(text: str, found: Any) -> LoadedModule:
     else:
         raise _Protocol(f"must be {PROTOCOL}, not give {type(found).__name__}")
     args, kwargs = _arguments(inputs)
-    return LoadedModule(text, module, args, kwargs)
+    return LoadedModule(text, path, module, args, kwargs)
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

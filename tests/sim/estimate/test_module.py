@@ -38,10 +38,18 @@ mlp = Mlp()
 
 class Strange(nn.Module):
     def forward(self, x):
+        print("more talk")
         return torch.linalg.qr(x)[0]
 
 def strange():
     return Strange(), (torch.zeros(8, 8),)
+
+class Reader(nn.Module):
+    def forward(self, x):
+        return x[: int(x.sum())]
+
+def reads():
+    return Reader(), torch.zeros(3)
 
 def large():
     with torch.device("meta"):
@@ -58,6 +66,8 @@ def wrong_shape(): return Mlp(), torch.zeros(3)
 
 RAISES = FILE[: FILE.index("def raises")].count("\n") + 1
 """Line of the function that raises."""
+READS = FILE[: FILE.index("return x[")].count("\n") + 1
+"""Line that reads a value."""
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +184,7 @@ def test_what_does_not_fit_says_what_would(file):
         ("gives_number", {}, "not give int"),
         ("raises", {}, f"raises IndexError in line {RAISES}: list index out of range"),
         ("leaves", {}, f"raises SystemExit in line {RAISES + 1}: 3"),
+        ("reads", {}, f"in line {READS}: module must not depend on values of tensors"),
         ("wrong_inputs", {}, "inputs must be .*, not int"),
         ("wrong_shape", {}, "module must run on its inputs: RuntimeError: .*"),
     ],
@@ -211,6 +222,12 @@ def test_the_command(file, tmp_path):
     trace = json.loads((tmp_path / "out" / "trace-h100-sxm.json").read_text())["traceEvents"]
     ups = [event for event in trace if event["name"] == "model.layers.*.mlp.up_proj.mm" and event["tid"] == 1]
     assert len(ups) == 4  # one a layer
+
+
+def test_what_a_forward_pass_prints_is_no_data(file):
+    done = systolith("estimate", f"{file}:strange", "--on", "l4", "--json")
+    assert (done.returncode, done.stderr) == (0, "talk\nmore talk\n")
+    assert json.loads(done.stdout)[0]["provenance"]["approximated"].endswith(": aten::linalg_qr (1)")
 
 
 def test_the_command_refuses_in_one_sentence(file):
