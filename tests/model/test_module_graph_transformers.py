@@ -119,3 +119,14 @@ def test_attention_of_transformers_is_fused_and_causal():
     assert [tensor.shape for tensor in found.graph.inputs_of(attention)] == [
         (2, 6, 17, 10), (2, 2, 17, 10), (2, 2, 17, 10),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_model_that_no_architecture_describes(train):
+    fields = {"vocab_size": 97, "hidden_size": 48, "num_hidden_layers": 3}
+    module = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **fields))
+    found = module_graph(module, input_ids=IDS, train=train)
+    assert found.approximated == {}
+    ins = [operation for operation in found.graph if operation.name == "backbone.layers.*.mixer.in_proj.mm"]
+    assert [(operation.count, flops(found.graph, operation)) for operation in ins] == [(3, 2 * 34 * 48 * 2 * 96)]
+    assert found.parameter_bytes == sum(parameter.nbytes for parameter in module.parameters())

@@ -47,7 +47,7 @@ PER_ELEMENT: dict[str, int] = {
     "gelu_tanh": ACTIVATION_FLOPS["gelu_tanh"],
     "sigmoid": 3, "log_sigmoid_forward": 3, "softplus": 3, "elu": 3, "mish": 7, "hardswish": 4, "hardsigmoid": 3,
     "leaky_relu": 2, "addcmul": 2, "addcdiv": 2, "lerp": 3, "rsqrt": 2, "native_dropout": 2, "where": 0,
-    "masked_fill": 0, "floor_divide": 1, "remainder": 1, "fmod": 1,
+    "masked_fill": 0, "floor_divide": 1, "remainder": 1, "fmod": 1, "polar": 4,
 }  # fmt: skip
 """Operations an element where they are not one; an exponential, a division and a root are one each."""
 
