@@ -428,3 +428,17 @@ class Fp64(nn.Module):
 def test_refused_in_one_sentence(module: nn.Module, train: bool, message: str):
     with pytest.raises(ValueError, match=message):
         module_graph(module, torch.zeros(3, 4), train=train)
+
+
+def test_inference_mode_changes_nothing():
+    class Inferring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Decoder(CONFIG)
+
+        @torch.inference_mode()
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.inner(ids)
+
+    found, plain = module_graph(Inferring(), IDS), module_graph(Decoder(CONFIG), IDS)
+    assert totals(found.graph) == totals(plain.graph)
