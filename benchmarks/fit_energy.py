@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fit_engines import Array, mape, reweighted, write
+from fit_engines import CONSTANTS, Array, mape, reweighted, write
 from fitting import arguments
 from systolith_model.formats import Formats
 from systolith_sim.devices.library import find_device
@@ -182,7 +182,8 @@ def main() -> None:
           f"{engine[2] * 1e3:.2f} ms a group step; P0 {energy[0]:.0f} W, {energy[1] * 1e12:.1f} pJ a byte, "
           f"{energy[2] * 1e12:.3f} pJ an operation")  # fmt: skip
     if chosen.write:
-        write(ENGINE, engine.tolist(), np.concatenate(times))
+        constants = dict(zip(CONSTANTS, engine.tolist(), strict=True))
+        write(ENGINE, DEVICE, constants, {1: np.concatenate(times)})
         write_device(energy, np.concatenate(measured))
 
 

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def estimate(
     model: Estimated,
     on: Annotated[str, typer.Option("--on", help="devices to compare, DEVICE[,DEVICE...]")],
-    devices: Annotated[int | None, number("devices", "how many of the device; tp x pp x dp unless given")] = None,
+    devices: Annotated[int | None, number("devices", "how many; replicas of tp x pp unless --dp is given")] = None,
     tp: Annotated[int | None, number("tp", "tensor parallel width")] = None,
     pp: Annotated[int | None, number("pp", "pipeline stages")] = None,
     dp: Annotated[int | None, number("dp", "replicas")] = None,

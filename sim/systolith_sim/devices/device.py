@@ -78,6 +78,9 @@ class Power(Strict):
     """Powered, no work."""
     active_w: Datum | None = None
     """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``."""
+    random_ops_per_s: Datum | None = None
+    """Operations a second of a product of random bf16 matrices of 8192 x 8192, which the limit slows down; tables of
+    products are measured with unfilled weights, mostly zeros, which draw less power."""
 
 
 class FormatParameters(Strict):
@@ -121,6 +124,8 @@ class Curve(Strict):
     """Measured at each size, or seconds a weight where the curve is a product's."""
     source: str
     """Key of ``sources``."""
+    weights: tuple[PositiveInt, PositiveInt] | None = None
+    """(k, n) of the weights where the curve is a product's."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -185,6 +190,15 @@ class RegimeError(Strict):
     """Key of ``sources``."""
 
 
+class Achieved(Strict):
+    """Published shares of a device's peaks, in place of its class's; the rest stays the class's."""
+
+    compute: Datum | None = None
+    """Share of the peak rate that large products reach."""
+    memory: Datum | None = None
+    """Share of the main memory's bandwidth that long streams reach."""
+
+
 class Device(Strict):
     """One machine. Peak rates are dense and count two operations a multiply-accumulate."""
 
@@ -222,6 +236,8 @@ class Device(Strict):
     """Fitted on measurements of this device; without it, from ``same_die``, or its class and its peak rates."""
     same_die: str = ""
     """Packaged device with the same units at the same power, whose kernel parameters hold here too."""
+    achieved: Achieved | None = None
+    """What others reached on it, where it has no ``kernel`` of its own."""
     core: CorePart | None = None
     """This project's core on the part, instead of kernel parameters; FPGAs only."""
     errors: tuple[RegimeError, ...] = ()

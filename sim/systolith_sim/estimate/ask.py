@@ -1,7 +1,7 @@
 """What the command asks: names and numbers as typed, checked and turned into estimates, one a device."""
 
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 from systolith_model.formats import Formats
@@ -171,7 +171,7 @@ def _base(ask: Ask) -> Layout:
 
 
 def layout_of(ask: Ask, model: Model) -> Layout:
-    """The layout asked for; devices without degrees are one tensor parallel group, as far as heads divide.
+    """The layout asked for; devices left over make replicas, without any degree first one tensor parallel group.
 
     Raises
     ------
@@ -179,14 +179,12 @@ def layout_of(ask: Ask, model: Model) -> Layout:
         If the degrees do not make the devices, or do not split the model.
     """
     degrees = {"tp": ask.tp, "pp": ask.pp, "dp": ask.dp}
-    product = 1
-    for degree in degrees.values():
-        product *= degree or 1
-    devices = product if ask.devices is None else ask.devices
     given = {name: degree for name, degree in degrees.items() if degree is not None}
-    if ask.devices is not None and not given:
-        tp = max(size for size in range(1, devices + 1) if devices % size == 0 and model.n_heads % size == 0)
-        given = {"tp": tp, "dp": devices // tp}
+    devices = prod(given.values()) if ask.devices is None else ask.devices
+    if not given:
+        given["tp"] = max(size for size in range(1, devices + 1) if devices % size == 0 and model.n_heads % size == 0)
+    if ask.dp is None and devices % prod(given.values()) == 0:
+        given["dp"] = devices // prod(given.values())
     base = _base(ask)
     layout = Layout(
         tp=given.get("tp", 1), pp=given.get("pp", 1), dp=given.get("dp", 1), ep=ask.ep or 1,

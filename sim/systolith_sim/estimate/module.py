@@ -11,14 +11,14 @@ from systolith_model.graph import Operation
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.play import played
 from systolith_sim.devices.timeline import Span
+from systolith_sim.estimate.adapt import of_backward_attention, slowed, slowed_by_power
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import NONE, Engine, find_engine
-from systolith_sim.estimate.generate import NARROWER, Estimate, sources
+from systolith_sim.estimate.generate import NARROWER, Estimate, energy_sources
 from systolith_sim.estimate.module_file import LoadedModule, place, user_code
 from systolith_sim.estimate.passes import Kernel, Kernels, Pass
 from systolith_sim.estimate.price import MILLION, SECONDS_PER_HOUR, price_of
 from systolith_sim.estimate.tally import Tally, lacking_energy, on_links, static_power_w, tally_of
-from systolith_sim.estimate.training import backward_attention
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.links import Ends, Fabric, Message
 from systolith_sim.parallel.memory import Change, Memory, advice
@@ -39,14 +39,21 @@ class ModuleRun:
     engine: Engine
 
     @cached_property
+    def slowdown(self) -> float:
+        """Factor on the time of products in training, whose real numbers draw more power."""
+        return slowed_by_power(self.device) if self.traced.training else 1.0
+
+    @cached_property
     def phases(self) -> dict[str, Pass]:
         """Kernels by phase; one phase where nothing is trained."""
         graph = self.traced.graph
         found: dict[str, list[Kernel]] = {name: [] for name in PHASES}
         for kernel in Kernels(self.device).cost(graph).kernels:
+            if kernel.operation.kind == "matmul":
+                kernel = slowed(kernel, self.slowdown)
             name = kernel.operation.name.partition(".")[0]
             if kernel.operation.kind == "attention" and kernel.operation.attributes.get("backward"):
-                kernel = backward_attention(graph, kernel)
+                kernel = of_backward_attention(graph, kernel)
             found[name if name in PHASES else "forward"].append(kernel)
         return {name: Pass(tuple(kernels)) for name, kernels in found.items() if kernels}
 
@@ -164,7 +171,10 @@ def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
     traced, number = run.traced, sum(operation.count for operation in run.traced.graph)
     kernels = f"{number} kernels as eager torch launches them on a GPU, fused only where torch's own functions are"
     found = {
-        **sources(run.device, run.engine, lacking),
+        "time": f"kernel cost model of {run.device.id} (systolith devices {run.device.id}), summed in order",
+        "engine": run.engine.name,
+        "interval": "kinds of kernels at the ends of their scored errors, independent of each other",
+        "energy": lacking or energy_sources(run.device),
         "pass": "training step of a module" if traced.training else "one pass of a module",
         "module": f"{kernels}; time between launches is not counted",
         "ttft_s": "null: a pass of a module has no first token",
@@ -179,7 +189,10 @@ def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
         calls = ", ".join(f"{name} ({number})" for name, number in sorted(traced.approximated.items()))
         found["approximated"] = f"counted as one pass over their bytes, since no rule knows them: {calls}"
     if traced.training:
-        found["training"] = f"Adam on {traced.trained} parameters; replicas sum gradients behind the backward pass"
+        found["training"] = (
+            f"Adam on {traced.trained} parameters; replicas sum gradients behind the backward pass; products take "
+            f"{run.slowdown:.3f} times as long as with the unfilled weights of their table"
+        )
     if (rent := price_of(run.device).usd_per_hour) is not None:
         usd = rent[1] / SECONDS_PER_HOUR * tally.seconds * MILLION
         found["price_of_passes"] = f"{usd:.4g} USD for a million passes"

@@ -43,6 +43,11 @@ class Pass:
         return sum(kernel.count * kernel.time.launch_seconds for kernel in self.kernels)
 
     @property
+    def operations(self) -> float:
+        """Kernels launched."""
+        return sum(kernel.count for kernel in self.kernels)
+
+    @property
     def flops(self) -> float:
         """Operations, two a multiply-accumulate."""
         return sum(kernel.count * kernel.time.flops for kernel in self.kernels)
