@@ -1,11 +1,10 @@
-"""Whole models: latency of static batches, time per token of a served model, energy per token.
+"""Whole models: latency of static batches, time per token of a served model; energy is in ``power``.
 
 Inputs: ``model`` (name), ``devices``, ``prompt``, ``generate`` (tokens), ``batch`` (sequences). The regime is what
-bounds most of the time. Constants of the engines were fitted on the static batches and the energies: their scores
-with the model under test left out are printed by fit_engines.py and fit_energy.py.
+bounds most of the time. Constants of the engines were fitted on the static batches: their scores with the model under
+test left out are printed by fit_engines.py.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-import fit_energy
 import fit_engines
 import fit_served
 from accuracy_tables import Mask, Prediction, Rows
@@ -102,12 +100,13 @@ def _served(data: Path) -> dict[tuple[str, str], list[tuple[Sizes, float]]]:
 
 
 def _say_served(device: str, sizes: Sizes) -> tuple[Triple, str]:
-    loop, replica = _loop(device, sizes, fit_served.ENGINE, "bf16")
+    loop, replica = loop_of(device, sizes, fit_served.ENGINE, "bf16")
     low, high = with_engine(loop.tpot_s, loop.interval_s, replica)
     return (low, loop.tpot_s, high), loop.work.bound_by
 
 
-def _loop(device: str, sizes: Sizes, engine: str, formats: str) -> tuple[ClosedLoop, Replica]:
+def loop_of(device: str, sizes: Sizes, engine: str, formats: str) -> tuple[ClosedLoop, Replica]:
+    """The steady state of a served model, and its replica."""
     model, layout = find_model(str(sizes["model"])), Layout(tp=int(str(sizes["devices"])))
     replica = Replica(find_device(device), model, layout, find_engine(engine), Formats.parse(formats))
     loop = closed_loop(
@@ -115,31 +114,6 @@ def _loop(device: str, sizes: Sizes, engine: str, formats: str) -> tuple[ClosedL
         generate=int(str(sizes["generate"])),
     )  # fmt: skip
     return loop, replica
-
-
-def _energy(data: Path) -> dict[tuple[str, str], list[tuple[Sizes, float]]]:
-    found = defaultdict(list)
-    for task, prompt in fit_energy.PROMPTS.items():
-        path = data / "ml-energy" / f"{task}.csv"
-        if not path.exists():
-            continue
-        with path.open() as file:
-            for row in csv.DictReader(file):
-                if row["architecture"] == "Dense Transformer":
-                    sizes: Sizes = {
-                        "model": fit_energy.MODELS[row["model_id"]], "devices": int(row["tensor_parallel"]),
-                        "prompt": prompt, "generate": int(float(row["avg_output_len"])),
-                        "batch": max(1, round(float(row["avg_batch_size"]))), "weights": row["weight_precision"],
-                    }  # fmt: skip
-                    found[fit_energy.DEVICE, task].append((sizes, float(row["energy_per_token_joules"])))
-    return found
-
-
-def _say_energy(device: str, sizes: Sizes) -> tuple[Triple, str]:
-    formats = "fp8/bf16" if sizes["weights"] == "fp8" else "bf16"
-    loop, _ = _loop(device, sizes, fit_energy.ENGINE, formats)
-    low, value, high = (joules / int(str(sizes["generate"])) for joules in loop.work.joules)
-    return (low, value, high), loop.work.bound_by
 
 
 TABLES = (
@@ -156,12 +130,5 @@ TABLES = (
         "tp_size, silicon_tpot_ms",
         "by device and model: fit_served.py scores half of the widths with the constants fitted on the other", "s",
         _served, _say_served, lambda rows: rows.device == fit_served.DEVICE,
-    ),
-    EndToEndTable(
-        "energy", "github.com/ml-energy/leaderboard, commit 0cd52da (data Apache-2.0)",
-        "ml-energy/*.csv: architecture, model_id, tensor_parallel, avg_batch_size, avg_output_len (tokens), "
-        "energy_per_token_joules",
-        "none left out: fit_energy.py scores each model with the constants fitted on the others", "J",
-        _energy, _say_energy, lambda rows: True,
     ),
 )  # fmt: skip

@@ -44,6 +44,8 @@ BOARD_MODELS = {
     "DeepSeek R1 671b": "deepseek-v3",  # the same shape
 }
 """Without gpt-oss: experts in 4 bits and all else in 16 is no format here."""
+BOARD_FORMAT = "int4-g32/bf16"
+"""Nearest to the files' Q4_K_M."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _boards(data: Path) -> Found:
     for row in _rows(data / BOARDS):
         device, model = SYSTEMS.get(row["system"]), BOARD_MODELS.get(row["model"])
         if device is not None and model is not None:
-            case = Case(model, 1, 64, 256, "int4-g32/bf16", "none")
+            case = Case(model, 1, 64, 256, BOARD_FORMAT, "none")
             found[device, "time per token, llama.cpp"].append((case.sizes(), 1 / float(row["eval_tokens_per_s"])))
     return found
 

@@ -15,6 +15,9 @@ Model = Annotated[str, typer.Argument(help="a model's name, or its folder or con
 Estimated = Annotated[str, typer.Argument(help="a model's name, its folder or config.json, or FILE.py:NAME (torch)")]
 Prompt = Annotated[int, number("prompt", "tokens of each prompt; of a sequence when training")]
 Generate = Annotated[int, number("generate", "tokens generated for each prompt")]
+Electricity = Annotated[
+    float | None, decimal("electricity", "USD/kWh, for boards that are bought; rent includes it")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +53,8 @@ def estimate(
     interleave: Annotated[int, number("interleave", "--train: chunks of layers a pipeline stage holds")] = 1,
     zero: Annotated[int, number("zero", "--train: ZeRO stage over the replicas, 0..3")] = 0,
     grid: Annotated[float | None, decimal("grid", "carbon of the grid, g/kWh, for grams per million tokens")] = None,
+    pue: Annotated[float | None, decimal("pue", "energy of the building over that of its machines; 1")] = None,
+    electricity: Electricity = None,
     out: Annotated[Path | None, typer.Option(help="folder for report.html and estimate.json")] = None,
     json: Json = False,
 ) -> None:

@@ -41,6 +41,8 @@ LONG_S = 0.005
 """What takes longer is measured once."""
 LONGEST_S = 1.0
 """A curve ends before a size that would take longer than this."""
+POWER_S = 1.0
+"""Seconds of each measurement of power."""
 Step = Callable[[str, int], None]
 """Told what was measured, and the number of measurements in all."""
 Progress = Callable[[str, int, int | None], None]
@@ -299,11 +301,13 @@ def _power(found: Measured) -> None:
     counters = power.package_counters()
     if not counters:
         return
-    found.idle_w, _ = power.average_power_w(lambda: time.sleep(0.05), 1.0, counters)
+    found.idle_w, _ = power.average_power_w(lambda: time.sleep(0.05), POWER_S, counters)
     for numbers in FORMATS:
         if (action := workloads.product(numbers, 256, [workloads.filled(numbers, 1024, 1024)])) is not None:
-            watts, calls = power.average_power_w(action, 1.0, counters)
-            found.compute_w[numbers] = watts, calls * 2.0 * 256 * 1024 * 1024
+            watts, calls = power.average_power_w(action, POWER_S, counters)
+            if watts is not None:
+                found.compute_w[numbers] = watts, calls / POWER_S * 2.0 * 256 * 1024 * 1024
     array = workloads.filled("fp32", 2**25)
-    watts, calls = power.average_power_w(array.sum, 1.0, counters)
-    found.stream_w = watts, calls * 4.0 * array.numel()
+    watts, calls = power.average_power_w(array.sum, POWER_S, counters)
+    if watts is not None:
+        found.stream_w = watts, calls / POWER_S * 4.0 * array.numel()

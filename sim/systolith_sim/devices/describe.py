@@ -45,7 +45,7 @@ def describe(found: "Measured", name: str) -> Device:
         sources={
             HERE: "measured on this machine, low quantile of repeats, CPU time of the busiest thread, "
             + measure.versions(),
-            **({RAPL: "RAPL counters of the processor packages, read while measuring"} if has_power else {}),
+            **({RAPL: "RAPL counters of packages and their memory, read while measuring"} if has_power else {}),
         },
         units=Units(name="thread", count=found.threads, source=HERE, confidence="measured"),
         peak_ops_per_s={numbers: _datum(peak(found, numbers)) for numbers in known},

@@ -77,10 +77,24 @@ class Power(Strict):
     idle_w: Datum | None = None
     """Powered, no work."""
     active_w: Datum | None = None
-    """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``."""
+    """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``, on a GPU times the
+    ratio of its class."""
     random_ops_per_s: Datum | None = None
     """Operations a second of a product of random bf16 matrices of 8192 x 8192, which the limit slows down; tables of
     products are measured with unfilled weights, mostly zeros, which draw less power."""
+
+
+class Host(Strict):
+    """The machine around the devices, with everything that draws power beside them, down to its supply's losses."""
+
+    name: str
+    """What it is."""
+    devices: PositiveInt = 1
+    """How many of the device share it."""
+    load_w: Datum
+    """Of the whole machine without its devices, while these work; 0 where ``power`` is that of the whole machine."""
+    idle_w: Datum | None = None
+    """The same while they wait; without it, ``load_w``."""
 
 
 class FormatParameters(Strict):
@@ -226,6 +240,8 @@ class Device(Strict):
     """To other devices and the host."""
     power: Power = Power()
     """Without the host."""
+    host: Host | None = None
+    """What is around it; without it, not known."""
     op_energy_j: dict[str, Datum] = Field(default_factory=dict)
     """Dynamic energy of an operation (half a multiply-accumulate) by format; of an event for an FPGA core."""
     price_usd_per_hour: Datum | None = None

@@ -12,11 +12,11 @@ from systolith_sim.estimate.generate import Estimate, estimate
 from systolith_sim.estimate.models import Model, find_model
 from systolith_sim.estimate.module import check_layout, estimate_module, trace
 from systolith_sim.estimate.module_file import load_module, names_module
-from systolith_sim.estimate.price import carbon_g_per_million
 from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
 from systolith_sim.estimate.served import estimate_served
+from systolith_sim.estimate.site import Site, at_site
 from systolith_sim.estimate.training import estimate_training
 from systolith_sim.parallel.layout import Layout, recompute_of
 
@@ -58,6 +58,13 @@ class Ask:
     interleave: int = 1
     zero: int = 0
     grid: float | None = None
+    pue: float | None = None
+    electricity: float | None = None
+
+    @property
+    def site(self) -> Site:
+        """Where the machines stand."""
+        return Site(pue=self.pue, electricity=self.electricity, grid=self.grid)
 
     def __post_init__(self) -> None:
         for name in ("devices", "tp", "pp", "dp", "ep", "micro_batch"):
@@ -73,6 +80,7 @@ class Ask:
         for name in ("recompute", "micro_batch", "interleave", "zero"):
             if not self.train and getattr(self, name) != getattr(type(self), name):
                 raise ValueError(f"{name} must not be given without train, not {getattr(self, name)}")
+        _ = self.site  # is checked as it is made
         if self.train and self.closed_loop:
             raise ValueError("train must not be given with closed-loop")
         if self.objective not in OBJECTIVES:
@@ -88,12 +96,11 @@ def answer(ask: Ask) -> list[Estimate]:
         In one sentence: names the option or file, what was given and what is allowed.
     """
     if names_module(ask.model):
-        return [_with_carbon(one, ask.grid) for one in _module_answers(ask)]
+        return [at_site(one, ask.site) for one in _module_answers(ask)]
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
-    found = [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
-    return [_with_carbon(one, ask.grid) for one in found]
+    return [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
 
 
 def formats_of(device: Device, text: str | None) -> Formats:
@@ -143,6 +150,9 @@ def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: De
     request = replace(request, formats=formats_of(device, ask.format))
 
     def evaluate(layout: Layout) -> Estimate:
+        return at_site(alone(layout), ask.site)
+
+    def alone(layout: Layout) -> Estimate:
         if ask.train:
             return estimate_training(ask.model, model, device, request, layout, find_recipe(ask.engine))
         engine = find_engine(ask.engine or default_engine(device))
@@ -195,12 +205,3 @@ def layout_of(ask: Ask, model: Model) -> Layout:
         raise ValueError(f"tp x pp x dp must be the {devices} devices, not {layout.tp} x {layout.pp} x {layout.dp}")
     layout.check(model)
     return layout
-
-
-def _with_carbon(one: Estimate, grid_g_per_kwh: float | None) -> Estimate:
-    joules = one.result.energy_j_per_token
-    if grid_g_per_kwh is None or joules is None:
-        return one
-    carbon = carbon_g_per_million(joules, grid_g_per_kwh)
-    words = f"{carbon.value:.3g} g CO2 equivalent a million tokens: {carbon.source}"
-    return one.with_provenance(carbon=words)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
+from systolith_sim.energy.host_energy import host_power_w, host_words
 from systolith_sim.estimate.price import Price, price_of, price_per_million
 from systolith_sim.estimate.result import EstimateResult, MemoryBytes, Parallel
 from systolith_sim.estimate.tally import Tally
@@ -11,8 +12,7 @@ from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.memory import Memory
 
 Ends = tuple[float, float]
-Range = tuple[float, float, float]
-"""Low end, value, high end."""
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +41,10 @@ class Parts:
 def assembled(parts: Parts) -> EstimateResult:
     """The result, with rates, energy and price."""
     whole, device, layout = parts.whole, parts.device, parts.layout
-    figures: dict[str, Range | None] = {"energy_j": None, "power_w": None}
-    if not parts.lacking:
-        joules = [layout.dp * end for end in whole.limited_joules(device, layout.tp * layout.pp)]
-        figures["energy_j"] = (joules[0], joules[1], joules[2])
-        figures["power_w"] = _divided(figures["energy_j"], whole.seconds)
     price = price_of(device)
-    figures.update(_per_token(parts, figures["energy_j"], price))
-    interval = {name: (ends[0], ends[2]) for name, ends in figures.items() if ends}
-    values = {name: ends[1] if ends else None for name, ends in figures.items()}
+    ends = {**_energy_ends(parts), **_rate_ends(parts, price)}
+    value = {name: None if triple is None else triple[1] for name, triple in ends.items()}
+    inner = {name: (triple[0], triple[2]) for name, triple in ends.items() if triple is not None}
     return EstimateResult(
         model=parts.name,
         device=device.id,
@@ -60,36 +55,56 @@ def assembled(parts: Parts) -> EstimateResult:
         ttft_s=parts.ttft_s,
         tpot_s=parts.tpot_s,
         total_s=whole.seconds,
-        tokens_per_s=values["tokens_per_s"],
-        energy_j=values["energy_j"],
-        energy_j_per_token=values["energy_j_per_token"],
-        power_w=values["power_w"],
-        price_usd_per_million_tokens=values["price_usd_per_million_tokens"],
+        tokens_per_s=value["tokens_per_s"],
+        energy_j=value["energy_j"],
+        energy_j_per_token=value["energy_j_per_token"],
+        power_w=value["power_w"],
+        host_power_w=value["host_power_w"],
+        energy_with_host_j=value["energy_with_host_j"],
+        energy_with_host_j_per_token=value["energy_with_host_j_per_token"],
+        price_usd_per_million_tokens=value["price_usd_per_million_tokens"],
         memory_bytes=_memory(parts.memory),
         fits=parts.memory.fits,
         bound_by=whole.bound_by,
-        interval={**parts.intervals, "total_s": parts.interval_s, **interval},
-        provenance={**parts.provenance, "price": price.source},
+        interval={**parts.intervals, "total_s": parts.interval_s, **inner},
+        provenance={**parts.provenance, "price": price.source, "host": host_words(device)},
     )
 
 
-def _per_token(parts: Parts, joules: Range | None, price: Price) -> dict[str, Range | None]:
-    """What counts tokens; nothing where there are none."""
-    if parts.tokens is None:
-        return {"tokens_per_s": None, "energy_j_per_token": None, "price_usd_per_million_tokens": None}
-    low, high = parts.interval_s
-    rate = (parts.tokens / high, parts.tokens / parts.whole.seconds, parts.tokens / low)
+def _energy_ends(parts: Parts) -> dict[str, Triple | None]:
+    """(low, value, high) of every figure of energy and power; None where one is not known."""
+    whole, device, layout, tokens = parts.whole, parts.device, parts.layout, parts.tokens
+    hosts_w, joules, with_hosts = host_power_w(device, layout.devices), None, None
+    if not parts.lacking:
+        low, value, high = whole.limited_joules(device, layout.tp * layout.pp)
+        joules = layout.dp * low, layout.dp * value, layout.dp * high
+    if joules is not None and hosts_w is not None:
+        # The shorter the run, the less its hosts draw.
+        seconds = parts.interval_s[0], whole.seconds, parts.interval_s[1]
+        low, value, high = (mine + watts * long for mine, watts, long in zip(joules, hosts_w, seconds, strict=True))
+        with_hosts = low, value, high
     return {
-        "tokens_per_s": rate,
-        "energy_j_per_token": _divided(joules, parts.tokens),
-        "price_usd_per_million_tokens": price_per_million(
-            price, parts.layout.devices, rate[1], (rate[0], rate[2])
-        ),
-    }  # fmt: skip
+        "energy_j": joules,
+        "energy_j_per_token": _divided(joules, tokens),
+        "power_w": _divided(joules, whole.seconds),
+        "host_power_w": hosts_w,
+        "energy_with_host_j": with_hosts,
+        "energy_with_host_j_per_token": _divided(with_hosts, tokens),
+    }
 
 
-def _divided(ends: Range | None, by: float) -> Range | None:
-    return None if ends is None else (ends[0] / by, ends[1] / by, ends[2] / by)
+def _rate_ends(parts: Parts, price: Price) -> dict[str, Triple | None]:
+    """(low, value, high) of tokens a second and their price; None where nothing counts tokens."""
+    rate = priced = None
+    if parts.tokens is not None:
+        low, high = parts.interval_s
+        rate = parts.tokens / high, parts.tokens / parts.whole.seconds, parts.tokens / low
+        priced = price_per_million(price, parts.layout.devices, rate[1], (rate[0], rate[2]))
+    return {"tokens_per_s": rate, "price_usd_per_million_tokens": priced}
+
+
+def _divided(triple: Triple | None, by: float | None) -> Triple | None:
+    return None if triple is None or by is None else (triple[0] / by, triple[1] / by, triple[2] / by)
 
 
 def _memory(memory: Memory) -> MemoryBytes:

@@ -7,6 +7,7 @@ from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
 from systolith_sim.devices.timeline import Span, end_s
+from systolith_sim.energy.device_energy import floor_power
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
@@ -165,7 +166,7 @@ def with_engine(seconds: float, ends: tuple[float, float], replica: Replica) -> 
 
 def energy_sources(device: Device) -> str:
     """Where a device's joules come from, in words."""
-    power = [device.power.active_w or device.power.idle_w, device.main_memory.energy_j_per_byte]
+    power = [floor_power(device), device.main_memory.energy_j_per_byte]
     cited = joined(device.cite(datum) for datum in power if datum is not None)
     return f"static power x time + operations + bytes, devices without host: {cited}"
 

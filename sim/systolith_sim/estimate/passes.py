@@ -53,6 +53,11 @@ class Pass:
         return sum(kernel.count * kernel.time.flops for kernel in self.kernels)
 
     @property
+    def executed_flops(self) -> float:
+        """Operations with those on padding."""
+        return self.flops + sum(kernel.count * kernel.time.padding_flops for kernel in self.kernels)
+
+    @property
     def bytes(self) -> float:
         """Bytes that kernels read and write, each once."""
         return sum(kernel.count * kernel.time.bytes for kernel in self.kernels)

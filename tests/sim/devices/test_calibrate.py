@@ -186,6 +186,7 @@ def test_power_is_read_from_counters(tmp_path):
 
     watts, calls = power.average_power_w(spend, 0.05, counters)
     assert calls >= 1
+    assert watts is not None
     assert 0 < watts <= 2 / 0.05, "2 J in at least 0.05 s; longer where other work took the processor away"
     assert power.package_counters(tmp_path / "nothing") == []
     assert power.power_limit_w(tmp_path / "nothing") is None
@@ -195,6 +196,7 @@ def test_a_gpu_is_a_device(monkeypatch, product):
     """The path of a GPU, with torch's processor in its place; what only CUDA does is replaying a graph."""
     monkeypatch.setattr(calibrate_gpu, "SIDE", 64)
     monkeypatch.setattr(calibrate_gpu, "COPY_BYTES", 2**16)
+    monkeypatch.setattr(calibrate_gpu, "POWER_S", 0.0)
     watts = iter([50.0] + [150.0] * 1000)
     clock = measure.gpu_clock(lambda: None)
     facts = calibrate_gpu.Facts("Some GPU", 10, 2**34, 2**22, "cpu", clock, lambda: next(watts))
@@ -203,6 +205,8 @@ def test_a_gpu_is_a_device(monkeypatch, product):
     assert len(steps) == steps[0]
     assert parse_device(device_toml(device), "local-gpu") == device
     assert device.power.idle_w is not None
+    assert device.power.active_w is not None
+    assert device.power.active_w.value == 50.0, "energies are counted above the idle power"
     assert device.op_energy_j["bf16"].value == pytest.approx(100.0 / device.peak_ops_per_s["bf16"].value, rel=1e-3)
     graph = product(64, 64, 64)
     assert kernel_time(device, graph, graph.operations[0]).seconds > 0

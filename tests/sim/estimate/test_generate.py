@@ -23,7 +23,8 @@ REQUEST = Request(batch=8, prompt=256, generate=64)
 FIELDS = {
     "schema", "model", "device", "devices", "parallel", "format", "engine", "ttft_s", "tpot_s", "total_s",
     "tokens_per_s", "energy_j", "energy_j_per_token", "power_w", "price_usd_per_million_tokens", "memory_bytes",
-    "fits", "bound_by", "interval", "provenance",
+    "fits", "bound_by", "interval", "provenance", "host_power_w", "energy_with_host_j", "energy_with_host_j_per_token",
+    "pue", "carbon_g_per_million_tokens",
 }  # fmt: skip
 
 
