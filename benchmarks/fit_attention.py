@@ -8,17 +8,19 @@ Run it after fit_gemm.py: launch, memory efficiency and feed of a device come fr
 Intervals come from the rows of the fit, each head shape predicted by a fit without it. About a minute on one core.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from accuracy_tables import Array, Rows, Words
-from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, shape_mask
+from accuracy_tables import Array, Rows
+from accuracy_tables.attention import FITTED_SHAPES, TABLES, attention_terms, part, phase_of, shape_mask
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from fitting import arguments, descend, distance
+from fitting import fit as fit_together
+from intervals import Scored, together
 from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import AttentionParameters, Device
@@ -38,12 +40,12 @@ FREE = {
     ),
 }  # fmt: skip
 """Constants of each library that are fitted; the others are recalled."""
+LEAST_S = 1e-9
+"""Start of a figure that a fit took to nothing."""
 FITTED, SCORED = "fitted_attention", "scored_attention"
 ORIGIN = "attention tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_attention.py"
 CLASS_WIDER = 2.0
 """Exponent on the spread of one device predicted by another's fit: the two that can be crossed share a die."""
-Residuals = tuple[Array, Words, Words]
-"""Measured over predicted, regime, and operation of each row."""
 Libraries = Mapping[str, AttentionLibrary]
 
 
@@ -62,7 +64,8 @@ def tables(data: Path) -> dict[str, list[Rows]]:
     (table,) = TABLES
     found: dict[str, list[Rows]] = {}
     for rows in table.rows(data):
-        found.setdefault(rows.device, []).append(part(rows, table.used(rows)))
+        if rows.device in USES:
+            found.setdefault(rows.device, []).append(part(rows, table.used(rows)))
     return found
 
 
@@ -97,51 +100,54 @@ def fit_device(
 
 
 def fit_shared(data: Path) -> tuple[AttentionConstants, dict[str, AttentionLibrary]]:
-    """What all GPUs share and what each library has, alternating with each device's own parameters."""
+    """What all GPUs share and what each library has, together with each device's own parameters."""
     seen = tables(data)
-    devices = {name: find_device(name) for name in seen}
-    constants, libraries = ATTENTION, dict(LIBRARIES)
-    fits = {name: dict(STARTS) for name in seen}
+    start: Parameters = {f"shared.{name}": value for name, value in asdict(ATTENTION).items()}
+    own: dict[str, tuple[str, ...]] = {}
+    for library, names in FREE.items():
+        start |= {f"{library}.{name}": getattr(LIBRARIES[library], name) for name in names}
+        users = tuple(part for part in _parts(seen) if USES[part.split()[0]] == library)
+        own |= {f"{library}.{name}": users for name in names}
+    for device, rows in seen.items():
+        known = fit_device(find_device(device), rows)
+        start |= {f"{device}.{name}": max(value, LEAST_S) for name, value in known.items()}
+        own |= {f"{device}.{name}": tuple(_parts({device: rows})) for name in known}
 
-    def whole(c: AttentionConstants, known: Libraries) -> float:
-        return sum(misfit(devices[name], fits[name], rows, c, known) for name, rows in seen.items())
+    def misses(device: str, rows: Rows, trial: Mapping[str, float]) -> Array:
+        constants, libraries = shared_of(trial)
+        own_fit, library = parameters(device, below(device, trial)), libraries[USES[device]]
+        return np.log(attention_terms(find_device(device), rows, own_fit, constants, library).total_s / rows.measured)
 
-    for _ in range(4):
-        for name, device in devices.items():
-            fits[name] = fit_device(device, seen[name], constants, libraries, fits[name])
-        for library, names in FREE.items():
-            libraries[library] = fit_library(libraries, library, names, partial(whole, constants))
-        shared = descend(lambda trial: whole(AttentionConstants(**trial), libraries), asdict(constants))
-        constants = AttentionConstants(**shared)
-    return constants, libraries
-
-
-def fit_library(
-    libraries: Libraries, name: str, free: Sequence[str], whole: Callable[[Libraries], float]
-) -> AttentionLibrary:
-    """One library's free constants, the others as they are."""
-    known = libraries[name]
-    best = descend(
-        lambda trial: whole({**libraries, name: replace(known, **trial)}),
-        {constant: getattr(known, constant) for constant in free},
-    )
-    return replace(known, **best)
+    parts = {name: partial(misses, name.split()[0], rows) for name, rows in _parts(seen).items()}
+    return shared_of(fit_together(parts, start, own, rounds=25))
 
 
-def residuals(rows: Rows, terms: Terms) -> Residuals:
-    """Of rows and their prediction."""
-    return rows.measured / terms.total_s, regimes(terms), np.full(len(rows), rows.operation)
+def _parts(seen: Mapping[str, Sequence[Rows]]) -> dict[str, Rows]:
+    """Every table of rows, by device and operation."""
+    return {f"{device} {rows.operation}": rows for device, every in seen.items() for rows in every}
 
 
-def joined(parts: Sequence[Residuals]) -> Residuals:
-    """Several residuals as one."""
-    ratio, words, groups = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return ratio, words, groups
+def below(name: str, trial: Mapping[str, float]) -> Parameters:
+    """The figures of one device, library or of all among those of a trial."""
+    return {key.removeprefix(f"{name}."): value for key, value in trial.items() if key.startswith(f"{name}.")}
 
 
-def left_out(device: Device, seen: Sequence[Rows], fit: Parameters) -> Residuals:
+def shared_of(trial: Mapping[str, float]) -> tuple[AttentionConstants, dict[str, AttentionLibrary]]:
+    """Constants and libraries of a trial."""
+    libraries = {name: replace(known, **below(name, trial)) for name, known in LIBRARIES.items()}
+    return AttentionConstants(**below("shared", trial)), libraries
+
+
+def scored(rows: Rows, terms: Terms) -> Scored:
+    """Rows against their prediction, grouped by head shape."""
+    shape = [np.asarray(rows.inputs[name], int).astype(str) for name in ("heads", "kv_heads", "head_size")]
+    group = np.char.add(np.char.add(shape[0], np.char.add("/", shape[1])), np.char.add("x", shape[2]))
+    return Scored(rows.measured / terms.total_s, regimes(terms), np.full(len(rows), phase_of(rows)), group)
+
+
+def left_out(device: Device, seen: Sequence[Rows], fit: Parameters) -> Scored:
     """Residuals of the fit's own rows, each head shape predicted without it."""
-    found: list[Residuals] = []
+    found: list[Scored] = []
     for shape in FITTED_SHAPES:
         if not any(shape_mask(rows, shape).any() for rows in seen):
             continue
@@ -150,15 +156,15 @@ def left_out(device: Device, seen: Sequence[Rows], fit: Parameters) -> Residuals
         for rows in seen:
             own = part(rows, shape_mask(rows, shape))
             if len(own):
-                found.append(residuals(own, attention_terms(device, own, refit)))
-    return joined(found)
+                found.append(scored(own, attention_terms(device, own, refit)))
+    return together(found)
 
 
-def fitted(data: Path) -> dict[str, tuple[Parameters, Residuals]]:
+def fitted(data: Path) -> dict[str, tuple[Parameters, Scored]]:
     """Fit, and residuals of shapes left out, by device; prints errors on the way."""
     (table,) = TABLES
     every, seen = list(table.rows(data)), tables(data)
-    found: dict[str, tuple[Parameters, Residuals]] = {}
+    found: dict[str, tuple[Parameters, Scored]] = {}
     for name, rows in seen.items():
         device = find_device(name)
         fit = fit_device(device, rows)
@@ -171,15 +177,15 @@ def fitted(data: Path) -> dict[str, tuple[Parameters, Residuals]]:
     return found
 
 
-def crossed(data: Path, fits: Mapping[str, Parameters]) -> Residuals:
+def crossed(data: Path, fits: Mapping[str, tuple[Parameters, Scored]]) -> Scored:
     """Residuals of each device with the parameters of another that runs the same library."""
-    found: list[Residuals] = []
+    found: list[Scored] = []
     for name, rows in tables(data).items():
         for other in (one for one in fits if one != name and USES[one] == USES[name]):
             for one in rows:
-                terms = attention_terms(find_device(name), one, parameters(name, fits[other]))
-                found.append(residuals(one, terms))
-    return joined(found)
+                terms = attention_terms(find_device(name), one, parameters(name, fits[other][0]))
+                found.append(scored(one, terms))
+    return together(found)
 
 
 def stated(library: str, fit: Mapping[str, float]) -> AttentionParameters:
@@ -188,27 +194,33 @@ def stated(library: str, fit: Mapping[str, float]) -> AttentionParameters:
     return AttentionParameters.model_validate({"library": library, **figures})
 
 
+def at_class_clock(device: str, fit: Parameters) -> Parameters:
+    """A fit with its latencies as they would be at the clock of the GPU class."""
+    slower = class_of("gpu").latency_factor(find_device(device))
+    return {name: value / slower if name.endswith("_s") else value for name, value in fit.items()}
+
+
 def mean_fit(fits: Sequence[Parameters]) -> Parameters:
     """Geometric mean, of the figures that all of them have."""
     names = [name for name in fits[0] if all(name in fit for fit in fits)]
     return {name: float(np.exp(np.mean([np.log(fit[name]) for fit in fits]))) for name in names}
 
 
-def write(data: Path, found: Mapping[str, tuple[Parameters, Residuals]]) -> None:
+def write(data: Path, found: Mapping[str, tuple[Parameters, Scored]]) -> None:
     """Device files of the fits, and what the GPU class says of attention."""
     for name, (fit, off) in found.items():
         device = find_device(name)
         assert device.kernel is not None  # packaged data
-        errors = regime_errors("attention", *off, SCORED)
+        errors = regime_errors("attention", off, SCORED)
         restate(
             device, {FITTED: ORIGIN, SCORED: f"each head shape left out of {ORIGIN}"},
             kernel=device.kernel.model_copy(update={"attention": stated(USES[name], fit)}),
             errors=(*other_errors(device.errors, "attention"), *errors),
         )  # fmt: skip
-    fits = {name: fit for name, (fit, _) in found.items()}
     family = class_of("gpu")
+    fits = {name: at_class_clock(name, fit) for name, (fit, _) in found.items()}
     by_library = {library: mean_fit([fits[name] for name in fits if USES[name] == library]) for library in LIBRARIES}
-    errors = regime_errors("attention", *crossed(data, fits), SCORED, widen=CLASS_WIDER)
+    errors = regime_errors("attention", crossed(data, found), SCORED, widen=CLASS_WIDER)
     changed = {
         **{name: getattr(family, name) for name in family.model_fields_set},
         "attention": stated("flash-attention-2", by_library["flash-attention-2"]),

@@ -14,11 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from accuracy_tables import Array, Rows, Words
+from accuracy_tables import Rows
 from accuracy_tables.attention import part
-from accuracy_tables.collective import TABLES, link_terms
-from fit_files import LEAST_ROWS, datum, folder, restate, shortest
+from accuracy_tables.collective import HALVED, HOST_FLOORS_S, TABLES, link_terms
+from fit_files import datum, folder, restate
 from fitting import arguments, descend, distance
+from intervals import Scored, interval, together
 from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
@@ -39,6 +40,8 @@ ORIGIN = "NCCL and custom all-reduce tables of ai-dynamo/aiconfigurator@095f58a,
 PCIE_ORIGIN = "all-reduce of four A100 over PCIe 4 in microsoft/vidur@7d47513, by benchmarks/fit_collective.py"
 SAME_LINK = {"h100-sxm": ("h200",)}
 """Devices behind the same links and switches as a measured one."""
+LEAST_ROWS = 20
+"""A regime with fewer scored rows has no interval."""
 PCIE_WIDER = 4.0
 """Exponent on the spread of the one group over PCIe that was measured."""
 WEIGHTS = {"all_reduce nccl": 2.0}
@@ -100,7 +103,7 @@ def tables(data: Path) -> dict[tuple[str, str], list[Rows]]:
     (table,) = TABLES
     found: dict[tuple[str, str], list[Rows]] = {}
     for rows in table.rows(data):
-        if (used := table.used(rows)).any():
+        if (used := table.used(rows)).any() and rows.operation not in HOST_FLOORS_S:
             found.setdefault((rows.device, families(rows)), []).append(part(rows, used))
     return found
 
@@ -126,22 +129,29 @@ def report(data: Path, device: str, family: str, fit: Parameters) -> None:
             print(f"  {rows.operation}: {', '.join(words)}")
 
 
-def residuals(device: str, family: str, seen: Sequence[Rows], fit: Parameters) -> tuple[Array, Words]:
-    """Measured over predicted, and regime."""
-    terms = [link_terms(find_device(device), rows, parameters(family, fit)) for rows in seen]
-    ratio = np.concatenate([rows.measured / part.total_s for rows, part in zip(seen, terms, strict=True)])
-    return ratio, np.concatenate([part.regime for part in terms])
+def scored(device: str, family: str, seen: Sequence[Rows], fit: Parameters) -> Scored:
+    """Rows against their prediction, grouped by operation, number of devices and size within a factor of 8."""
+    found: list[Scored] = []
+    for rows in seen:
+        terms = link_terms(find_device(device), rows, parameters(family, fit))
+        band = np.floor(np.log2(np.asarray(rows.inputs["bytes"], float)) / 3)
+        group = np.array(
+            [f"{rows.operation} {n} {size}" for n, size in zip(rows.inputs["devices"], band, strict=True)]
+        )
+        empty = np.full(len(rows), "")
+        found.append(Scored(rows.measured / terms.total_s, terms.regime, empty, group))
+    return together(found)
 
 
-def errors(ratio: Array, words: Words, widen: float = 1.0) -> tuple[LinkError, ...]:
+def errors(whole: Scored, widen: float = 1.0) -> tuple[LinkError, ...]:
     """Intervals by regime."""
     found = []
     regimes: tuple[Literal["launch", "link"], ...] = ("launch", "link")
     for word in regimes:
-        chosen = ratio[words == word]
-        if len(chosen) >= LEAST_ROWS:
-            low, high = shortest(chosen, widen)
-            found.append(LinkError(regime=word, low=low, high=high, rows=len(chosen), source=SCORED))
+        rows = whole.rows(whole.regimes == word)
+        if len(rows.ratio) >= LEAST_ROWS:
+            low, high = (round(end**widen, 3) for end in interval(rows))
+            found.append(LinkError(regime=word, low=low, high=high, rows=len(rows.ratio), source=SCORED))
     return tuple(found)
 
 
@@ -150,13 +160,13 @@ def stated(kind: type[CollectiveParameters] | type[CustomParameters], fit: Mappi
     return kind.model_validate({name: datum(value, FITTED) for name, value in fit.items()})
 
 
-def write_class(name: str, fit: Parameters, found: tuple[LinkError, ...], origin: str, scored: str) -> None:
+def write_class(name: str, fit: Parameters, found: tuple[LinkError, ...], origin: str, spread: str) -> None:
     """Parameters and errors of a class of links."""
     family = link_class(name)
     kept = {field: getattr(family, field) for field in family.model_fields_set}
     changed = {
         **kept, "collective": stated(CollectiveParameters, fit), "errors": found,
-        "sources": {FITTED: origin, SCORED: scored},
+        "sources": {FITTED: origin, SCORED: spread},
     }  # fmt: skip
     text = device_toml(LinkClass.model_validate(changed))
     (folder() / "links" / f"{name}.toml").write_text(text, "utf-8")
@@ -173,28 +183,30 @@ def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[st
                 "custom": stated(CustomParameters, fits[name, "custom"]),
             }
         )
-        off = [residuals(name, family, seen[name, family], fits[name, family]) for family in ("nccl", "custom")]
-        ratio, words = (np.concatenate(columns) for columns in zip(*off, strict=True))
+        off = []
+        for family in ("nccl", "custom"):
+            within = [rows for rows in seen[name, family] if rows.operation not in HALVED]
+            off.append(scored(name, family, within, fits[name, family]))
+        spread = errors(together(off))
         restate(
             device, {FITTED: ORIGIN, SCORED: f"groups of 2 and 8 in {ORIGIN}"},
-            links={**device.links, "nvlink": link}, link_errors=errors(ratio, words),
+            links={**device.links, "nvlink": link}, link_errors=spread,
         )  # fmt: skip
         for twin in SAME_LINK.get(name, ()):
             other = find_device(twin)
-            restate(other, {FITTED: f"measured on {name}, {ORIGIN}"}, links={**other.links, "nvlink": link})
+            origin = f"measured on {name}, {ORIGIN}"
+            restate(other, {FITTED: origin, SCORED: origin}, links={**other.links, "nvlink": link}, link_errors=spread)
     crossed = [
-        residuals(name, "nccl", seen[name, "nccl"], fit)
+        scored(name, "nccl", seen[name, "nccl"], fit)
         for name in libraries
         for other, fit in libraries.items()
         if other != name
     ]
-    ratio, words = (np.concatenate(columns) for columns in zip(*crossed, strict=True))
-    scored = "A100 and H100 each with the other's parameters"
-    write_class("nvlink", mean(list(libraries.values())), errors(ratio, words), f"geometric mean, {ORIGIN}", scored)
+    origin, other = f"geometric mean, {ORIGIN}", "A100 and H100 each with the other's parameters"
+    write_class("nvlink", mean(list(libraries.values())), errors(together(crossed)), origin, other)
     for (device, family), fit in fits.items():
         if family == "pcie":
-            ratio, words = residuals(device, family, seen[device, family], fit)
-            spread = errors(ratio, words, widen=PCIE_WIDER)
+            spread = errors(scored(device, family, seen[device, family], fit), widen=PCIE_WIDER)
             write_class("pcie", fit, spread, PCIE_ORIGIN, f"the one group measured, to the power {PCIE_WIDER}")
 
 

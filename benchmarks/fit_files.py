@@ -1,23 +1,21 @@
 """Fitted figures into packaged files: only what a script fitted changes, the rest of a file stays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from accuracy_tables import Array, Words
+from intervals import Ends, Scored, interval
 from systolith_model.graph import Format
-from systolith_sim.devices.device import Device, Operator, Regime, RegimeError, named_sources
+from systolith_sim.devices.device import REGIMES, Device, Operator, Regime, RegimeError, named_sources
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import write_device
 
-LEAST_ROWS = 20
-"""A regime with fewer scored rows takes the interval of its operator as a whole."""
-
-
-INSIDE = 0.94
-"""Share of the fit's rows inside an interval meant for 90 % of others."""
+LEAST_ROWS = 50
+"""A regime, or a case of it, with fewer scored rows has no interval of its own."""
+LEAST_GROUPS = 3
+"""The same for groups."""
 
 
 def folder() -> Path:
@@ -30,39 +28,71 @@ def datum(value: float, source: str) -> Datum:
     return Datum(value=float(f"{value:.4g}"), source=source, confidence="derived")
 
 
-def shortest(ratio: Array, widen: float = 1.0, inside: float = INSIDE) -> tuple[float, float]:
-    """Ends of the shortest interval, in logarithm, that holds ``inside`` of measured over predicted, and 1.
-
-    Outliers stand on one side (a slow replay), where quantiles of both ends would waste width. ``widen`` is an
-    exponent.
-    """
-    ordered = np.sort(np.log(ratio))
-    held = int(np.ceil(inside * len(ordered)))
-    first = int((ordered[held - 1 :] - ordered[: len(ordered) - held + 1]).argmin())
-    low, high = np.exp(widen * ordered[[first, first + held - 1]])
-    return round(float(min(low, 1.0)), 3), round(float(max(high, 1.0)), 3)
-
-
 def regime_errors(
-    operator: Operator, ratio: Array, regimes: Words, groups: Words, source: str, *, widen: float = 1.0
+    operator: Operator,
+    scored: Scored,
+    source: str,
+    *,
+    form: str = "",
+    widen: float = 1.0,
+    least: int = LEAST_ROWS,
+    ends: Callable[[Scored], Ends] = interval,
 ) -> tuple[RegimeError, ...]:
-    """Errors by regime from measured over predicted; the widest of the groups that have enough rows."""
+    """Intervals by regime, and by case of it; a case with too few rows takes the interval of the whole regime.
+
+    Parameters
+    ----------
+    form : str
+        Format that the rows were measured in, as in ``RegimeError``.
+    widen : float
+        Exponent on both ends.
+    least : int
+        Least rows of an interval.
+    ends : callable
+        Interval of rows that belong together.
+    """
+
+    def error(rows: Scored, word: Regime, case: str) -> RegimeError:
+        low, high = (round(end**widen, 3) for end in ends(rows))
+        named = {"format": form} if form else {}
+        named |= {"case": case} if case else {}
+        return RegimeError.model_validate(
+            {
+                "operator": operator, **named, "regime": word, "low": low, "high": high, "mape": round(rows.mape, 4),
+                "rows": len(rows.ratio), "source": source,
+            }
+        )  # fmt: skip
+
+    def enough(rows: Scored) -> bool:
+        return len(rows.ratio) >= least and len(np.unique(rows.groups)) >= min(LEAST_GROUPS, kinds)
+
     found: list[RegimeError] = []
-    words: tuple[Regime, ...] = ("launch", "memory", "compute")
-    for word in words:
-        chosen = ratio[regimes == word]
-        if len(chosen) >= LEAST_ROWS:
-            own = groups[regimes == word]
-            parts = [part for name in np.unique(own) if len(part := chosen[own == name]) >= LEAST_ROWS]
-            ends = [shortest(part, widen) for part in parts or [chosen]]
-            low, high = min(low for low, _ in ends), max(high for _, high in ends)
-            found.append(
-                RegimeError(
-                    operator=operator, regime=word, low=low, high=high, rows=len(chosen), source=source,
-                    mape=round(float(np.mean(np.abs(1 / chosen - 1))), 4),
-                )
-            )  # fmt: skip
+    kinds = len(np.unique(scored.groups))
+    for word in REGIMES:
+        whole = scored.rows(scored.regimes == word)
+        parts = {str(case): whole.rows(whole.cases == case) for case in np.unique(whole.cases)}
+        alone = {case: rows for case, rows in parts.items() if case and enough(rows)}
+        found += [error(rows, word, case) for case, rows in alone.items()]
+        if len(alone) < len(parts) and enough(whole):
+            found.append(error(whole, word, ""))
     return tuple(found)
+
+
+def widest(parts: Iterable[Sequence[RegimeError]]) -> tuple[RegimeError, ...]:
+    """Of intervals that each of several devices needs, those that hold all of them, by format, regime and case."""
+    found: dict[tuple[str, str, str, str], RegimeError] = {}
+    for error in (error for part in parts for error in part):
+        key = (error.operator, error.format, error.regime, error.case)
+        if (other := found.get(key)) is not None:
+            rows = error.rows + other.rows
+            error = error.model_copy(
+                update={
+                    "low": min(error.low, other.low), "high": max(error.high, other.high), "rows": rows,
+                    "mape": round((error.mape * error.rows + other.mape * other.rows) / rows, 4),
+                }
+            )  # fmt: skip
+        found[key] = error
+    return tuple(found.values())
 
 
 def other_errors(errors: Sequence[RegimeError], operator: Operator) -> tuple[RegimeError, ...]:

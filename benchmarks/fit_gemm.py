@@ -19,6 +19,7 @@ from accuracy_tables.gemm import (
     FIT_SHARE,
     format_of,
     gemm_rows,
+    heat_of,
     in_blocks,
     joined,
     left_out_terms,
@@ -27,8 +28,9 @@ from accuracy_tables.gemm import (
     tenth,
     with_host,
 )
-from fit_gemm_write import QUANTIZED, Quantized, Scores, relative, write
+from fit_gemm_write import QUANTIZED, Quantized, relative, write
 from fitting import Parameters, arguments, fit
+from intervals import Scored
 from systolith_sim.devices.classes import unit_peak
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
@@ -116,26 +118,49 @@ def free(kind: str, devices: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
+def clock_of(device: str) -> float:
+    """Clock of a device's units, Hz."""
+    clock = find_device(device).units.clock_hz
+    assert clock is not None  # packaged data
+    return clock.value
+
+
+def clock_law(fits: Mapping[str, Parameters]) -> Parameters:
+    """Mean clock of fitted devices, and the power of it that launches go down with: latencies are in part cycles."""
+    clocks = np.log([clock_of(name) for name in fits])
+    launches = np.log([item["launch_s"] for item in fits.values()])
+    slope = float(np.polyfit(clocks, launches, 1)[0]) if np.ptp(clocks) > 0 else 0.0
+    return {"clock_hz": float(np.exp(clocks.mean())), "latency_exponent": float(np.clip(-slope, 0.0, 1.0))}
+
+
 def class_rule(kind: str, fits: Mapping[str, Parameters]) -> Parameters:
     """What fitted devices say of another of a kind: geometric means, feed relative to the peak of a unit.
 
     Launch and compute efficiency, which drivers, clocks and power set, from all; memory efficiency, feed and
-    latency, which the kind of unit sets, from those of the kind alone.
+    latency, which the kind of unit sets, from those of the kind alone. Latencies are those at the mean clock.
     """
-    every = [relative(name, item) for name, item in fits.items()]
-    same = [relative(name, item) for name, item in fits.items() if kind_of(name) == kind]
+    law = clock_law(fits)
+
+    def at_mean_clock(name: str, item: Parameters) -> Parameters:
+        slower = (clock_of(name) / law["clock_hz"]) ** law["latency_exponent"]
+        return relative(name, {**item, **{latency: item[latency] * slower for latency in ("launch_s", "k_step_s")}})
+
+    every = [at_mean_clock(name, item) for name, item in fits.items()]
+    same = [at_mean_clock(name, item) for name, item in fits.items() if kind_of(name) == kind]
 
     def mean(chosen: Sequence[Parameters], name: str) -> float:
         return float(np.exp(np.mean([np.log(item[name]) for item in chosen])))
 
-    rule = {name: mean(every, name) for name in ("launch_s", "compute_efficiency")}
+    rule = law | {name: mean(every, name) for name in ("launch_s", "compute_efficiency")}
     return rule | {name: mean(same, name) for name in ("memory_efficiency", "k_step_s", "feed_bytes_per_op")}
 
 
 def absolute(device: str, rule: Parameters) -> Parameters:
     """A class's parameters for one device."""
-    kept = {name: value for name, value in rule.items() if name != "feed_bytes_per_op"}
-    return {**kept, "feed_bytes_per_s": rule["feed_bytes_per_op"] * unit_peak(find_device(device))}
+    slower = (rule["clock_hz"] / clock_of(device)) ** rule["latency_exponent"]
+    kept = {name: rule[name] for name in ("compute_efficiency", "memory_efficiency")}
+    latencies = {name: rule[name] * slower for name in ("launch_s", "k_step_s")}
+    return {**kept, **latencies, "feed_bytes_per_s": rule["feed_bytes_per_op"] * unit_peak(find_device(device))}
 
 
 def leave_out(device: str, tables: Mapping[str, Rows]) -> tuple[Parameters, TileConstants]:
@@ -188,7 +213,14 @@ def fit_quantized(device: str, rows: Rows, own: Parameters) -> Quantized:
     return found["step"], library(found)
 
 
-def score(every: Mapping[Key, Rows], fits: Fits, libraries: Mapping[Key, Quantized]) -> dict[Key, Scores]:
+def scored(rows: Rows, terms: Terms, seconds: Array) -> Scored:
+    """Rows against their prediction, grouped by site."""
+    n, k = (np.asarray(rows.inputs[name], int).astype(str) for name in "nk")
+    site = np.char.add(np.char.add(n, "x"), k)
+    return Scored(rows.measured / seconds, regimes(terms), heat_of(rows), site)
+
+
+def score(every: Mapping[Key, Rows], fits: Fits, libraries: Mapping[Key, Quantized]) -> dict[Key, Scored]:
     """Each device and format on the sites of the fit, printed beside the others."""
     found = {}
     for (name, form), rows in every.items():
@@ -199,19 +231,19 @@ def score(every: Mapping[Key, Rows], fits: Fits, libraries: Mapping[Key, Quantiz
         else:
             step, library = libraries[name, form]
             terms, seconds = quantized_terms(device, rows, fits[name], library, step)
-        scores = Scores(regimes(terms), rows.measured / seconds)
-        found[name, form] = scores.rows(used)
-        print(name, form, f"fitted {scores.rows(used).mape:.2%}, others {scores.rows(~used).mape:.2%}", flush=True)
+        whole = scored(rows, terms, seconds)
+        found[name, form] = whole.rows(used)
+        print(name, form, f"fitted {whole.rows(used).mape:.2%}, others {whole.rows(~used).mape:.2%}", flush=True)
     return found
 
 
-def score_left_out(every: Mapping[Key, Rows], outs: Mapping[str, LeftOut]) -> dict[str, Scores]:
+def score_left_out(every: Mapping[Key, Rows], outs: Mapping[str, LeftOut]) -> dict[str, Scored]:
     """Each device on all its rows in bf16, by what the others say of it."""
     found = {}
     for name, (rule, constants) in outs.items():
         rows = every[name, "bf16"]
         terms = left_out_terms(rows, rule, asdict(constants))
-        found[name] = Scores(regimes(terms), rows.measured / terms.total_s)
+        found[name] = scored(rows, terms, terms.total_s)
         print(name, f"left out {found[name].mape:.2%}", rule, constants, flush=True)
     return found
 

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-import numpy as np
-
-from accuracy_tables import Array, Mask, Words
 from accuracy_tables.gemm import LEFT_OUT
-from fit_files import LEAST_ROWS, datum, folder, restate, shortest
+from fit_files import datum, folder, regime_errors, restate, widest
 from fitting import Parameters
+from intervals import SHARE, Scored, shortest
 from systolith_sim.devices.classes import UnitParameters, class_of, unit_peak
 from systolith_sim.devices.device import FormatParameters, KernelParameters, RegimeError
 from systolith_sim.devices.library import find_device
@@ -24,8 +22,8 @@ QUANTIZED = {
 """Library of each device and format that was measured."""
 NEWEST = ("h200", "fp8_block")
 """What a device nobody measured is taken to run in 8 bits."""
-INSIDE = 0.92
-"""Share of the fit's rows inside an interval meant for 90 % of others: sites that a fit has not seen spread more."""
+LEAST = 200
+"""Least rows of an interval: outliers of these tables are one in fifty, and up to four times as long."""
 FITTED, SCORED = "fitted_matmul", "scored_matmul"
 ORIGIN = "GEMM tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_gemm.py"
 Quantized = tuple[float, QuantizedLibrary]
@@ -33,36 +31,22 @@ Quantized = tuple[float, QuantizedLibrary]
 Key = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Regime and measured over predicted seconds of each row."""
-
-    words: Words
-    ratio: Array
-
-    def rows(self, chosen: Mask) -> "Scores":
-        """The rows that a mask chooses."""
-        return Scores(self.words[chosen], self.ratio[chosen])
-
-    @property
-    def mape(self) -> float:
-        """Mean of abs(predicted / measured - 1)."""
-        return float(np.mean(np.abs(1 / self.ratio - 1)))
+def errors(scored: Scored, form: str) -> tuple[RegimeError, ...]:
+    """Intervals of a device by regime and heat of the weights, from sites that stand in for others."""
+    return regime_errors("matmul", scored, SCORED, form="" if form == "bf16" else form, least=LEAST)
 
 
-def errors(scores: Scores, form: str) -> tuple[RegimeError, ...]:
-    """Intervals by regime."""
-    found = []
-    for word in ("launch", "memory", "compute"):
-        chosen = scores.ratio[scores.words == word]
-        if len(chosen) >= LEAST_ROWS:
-            low, high = shortest(chosen, inside=INSIDE)
-            error = {
-                "operator": "matmul", "regime": word, "low": low, "high": high, "rows": len(chosen), "source": SCORED,
-                "mape": round(float(np.mean(np.abs(1 / chosen - 1))), 4),
-            }  # fmt: skip
-            found.append(RegimeError.model_validate(error if form == "bf16" else {**error, "format": form}))
-    return tuple(found)
+def others(ratios: Mapping[str, Scored], without: str = "") -> tuple[RegimeError, ...]:
+    """Intervals of a device that nobody measured: the widest that each of n measured ones needed when left out.
+
+    Widened by sqrt(1 + 1 / n), as a new draw deviates from the mean of n by so much more than each from the truth.
+    """
+    known = [item for name, item in ratios.items() if name != without]
+    wider = (1 + 1 / len(known)) ** 0.5
+    return widest(
+        regime_errors("matmul", item, SCORED, widen=wider, least=LEAST, ends=lambda rows: shortest(rows.ratio, SHARE))
+        for item in known
+    )
 
 
 def _formats(device: str, libraries: Mapping[Key, Quantized]) -> dict[str, FormatParameters]:
@@ -76,9 +60,9 @@ def _formats(device: str, libraries: Mapping[Key, Quantized]) -> dict[str, Forma
 def write(
     fits: Mapping[str, Parameters],
     libraries: Mapping[Key, Quantized],
-    found: Mapping[Key, Scores],
+    found: Mapping[Key, Scored],
     outs: Mapping[str, tuple[Parameters, TileConstants]],
-    ratios: Mapping[str, Scores],
+    ratios: Mapping[str, Scored],
     rule: Mapping[str, Parameters],
 ) -> None:
     """Update device files, the GPU class and the parameters without each device."""
@@ -96,13 +80,8 @@ def write(
     _write_left_out(outs, ratios)
 
 
-def _pooled(ratios: Mapping[str, Scores], without: str = "") -> Scores:
-    chosen = [item for name, item in ratios.items() if name != without]
-    return Scores(np.concatenate([item.words for item in chosen]), np.concatenate([item.ratio for item in chosen]))
-
-
 def _write_class(
-    rule: Mapping[str, Parameters], libraries: Mapping[Key, Quantized], ratios: Mapping[str, Scores]
+    rule: Mapping[str, Parameters], libraries: Mapping[Key, Quantized], ratios: Mapping[str, Scored]
 ) -> None:
     """The class: launch and compute efficiency of all, the rest by kind of unit."""
     old = class_of("gpu")
@@ -115,6 +94,8 @@ def _write_class(
         "memory_efficiency": datum(narrow["memory_efficiency"], FITTED),
         "feed_bytes_per_op": datum(narrow["feed_bytes_per_op"], FITTED),
         "k_step_s": datum(narrow["k_step_s"], FITTED),
+        "clock_hz": datum(narrow["clock_hz"], FITTED),
+        "latency_exponent": datum(narrow["latency_exponent"], FITTED),
         "wide": UnitParameters(
             memory_efficiency=datum(wide["memory_efficiency"], FITTED), k_step_s=datum(wide["k_step_s"], FITTED),
             feed_bytes_per_op=datum(wide["feed_bytes_per_op"], FITTED),
@@ -126,7 +107,7 @@ def _write_class(
             for form in ("fp8",)
         },
         "errors": (
-            *errors(_pooled(ratios), "bf16"), *(error for error in old.errors if error.operator != "matmul"),
+            *others(ratios), *(error for error in old.errors if error.operator != "matmul"),
         ),
     }  # fmt: skip
     kept = {name: getattr(old, name) for name in old.model_fields_set}
@@ -135,16 +116,14 @@ def _write_class(
 
 
 def _write_left_out(
-    outs: Mapping[str, tuple[Parameters, TileConstants]], ratios: Mapping[str, Scores]
+    outs: Mapping[str, tuple[Parameters, TileConstants]], ratios: Mapping[str, Scored]
 ) -> None:
     """What other devices say of each, with the intervals of their own left-out errors."""
     content = {}
     for name, (own, constants) in outs.items():
-        bounds = {error.regime: error for error in errors(_pooled(ratios, name), "bf16")}
         content[name] = {
             "machine": own, "constants": asdict(constants),
-            "low": {word: error.low for word, error in bounds.items()},
-            "high": {word: error.high for word, error in bounds.items()},
+            "errors": [error.model_dump(exclude_defaults=True) for error in others(ratios, name)],
         }  # fmt: skip
     LEFT_OUT.write_text(json.dumps(_rounded(content), indent=1) + "\n", "utf-8")
 
@@ -153,6 +132,8 @@ def _rounded(item: object) -> object:
     """Figures to five digits."""
     if isinstance(item, dict):
         return {name: _rounded(part) for name, part in item.items()}
+    if isinstance(item, list):
+        return [_rounded(part) for part in item]
     return float(f"{item:.5g}") if isinstance(item, float) else item
 
 

@@ -7,18 +7,20 @@ Only A100 was measured: other GPUs take its efficiency, and a wider interval fro
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from accuracy_tables import Rows
 from accuracy_tables.attention import part
-from accuracy_tables.streaming import DEVICE, TABLES, TORCH, kind_of, streaming_terms
+from accuracy_tables.streaming import DEVICE, FITTED_WIDTHS, TABLES, TORCH, kind_of, streaming_terms
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from fitting import arguments, descend, distance
+from intervals import Scored
 from systolith_sim.devices.classes import DeviceClass, class_of
-from systolith_sim.devices.device import RegimeError
+from systolith_sim.devices.device import REGIMES, RegimeError
 from systolith_sim.devices.library import find_device
-from systolith_sim.devices.streaming import EAGER_CALLS, KERNELS, EagerCall, StreamingKernel
+from systolith_sim.devices.streaming import EAGER_CALLS, KERNELS, EagerCall
 from systolith_sim.devices.toml import device_toml
 
 Parameters = dict[str, float]
@@ -37,16 +39,15 @@ def fit_kernel(rows: Rows, efficiency: float) -> Parameters:
     start = {"ops": KERNELS[known].ops}
     if known in EAGER_CALLS:
         start |= {"floor_s": float(rows.measured.min()), "hidden_s": EAGER_CALLS[known].hidden_s}
-    given = {"efficiency": efficiency, "again": KERNELS[known].again}
-    start |= {name: given[name] for name in FREE.get(known, ())}
+    start |= {name: efficiency for name in FREE.get(known, ())}
 
     def loss(trial: Parameters) -> float:
-        full = {**given, **trial}
+        full = {"efficiency": efficiency, **trial}
         call = EagerCall(full["floor_s"], full["hidden_s"]) if known in EAGER_CALLS else None
         if call is not None and call.hidden_s > call.floor_s:
             return float("inf")
         terms = streaming_terms(
-            device, rows, StreamingKernel(full["ops"], full["again"]), call, min(full["efficiency"], 0.98)
+            device, rows, replace(KERNELS[known], ops=full["ops"]), call, min(full["efficiency"], 0.98)
         )
         return distance(terms.total_s, rows.measured)
 
@@ -54,15 +55,23 @@ def fit_kernel(rows: Rows, efficiency: float) -> Parameters:
 
 
 def errors(seen: Sequence[Rows], widen: float) -> tuple[RegimeError, ...]:
-    """One interval for all regimes, from the rows of the fit: too few kernels to set one for each."""
-    terms = [streaming_terms(find_device(rows.device), rows) for rows in seen]
-    ratio = np.concatenate([rows.measured / one.total_s for rows, one in zip(seen, terms, strict=True)])
-    kernels = np.concatenate([np.full(len(rows), rows.operation) for rows in seen])
+    """One interval for all regimes, from the rows of the fit by kernel and width: too few to set one for each.
+
+    Kernels were fitted at n widths; a new one deviates from their mean sqrt(1 + 1 / n) times as much as from the truth.
+    """
+    ratios, groups = [], []
+    for rows in seen:
+        ratios.append(rows.measured / streaming_terms(find_device(rows.device), rows).total_s)
+        groups += [f"{rows.operation} {width}" for width in rows.inputs["width"]]
+    ratio, empty = np.concatenate(ratios), np.full(len(groups), "")
     return tuple(
         error
-        for regime in ("launch", "memory", "compute")
-        for error in regime_errors("streaming", ratio, np.full(len(ratio), regime), kernels, SCORED, widen=widen)
-    )
+        for regime in REGIMES
+        for error in regime_errors(
+            "streaming", Scored(ratio, np.full(len(ratio), regime), empty, np.array(groups)), SCORED,
+            widen=widen * (1 + 1 / len(FITTED_WIDTHS)) ** 0.5,
+        )
+    )  # fmt: skip
 
 
 def write(seen: Sequence[Rows], efficiency: float) -> None:

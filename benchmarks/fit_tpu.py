@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accuracy_tables import Array, Words
 from accuracy_tables.tpu import DEVICE, TABLES, layer_terms
 from fit_files import datum, folder, other_errors, regime_errors, restate
 from fitting import arguments, descend, distance
+from intervals import Scored
 from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.device import KernelParameters, RegimeError
 from systolith_sim.devices.kernel import regimes
@@ -46,7 +46,8 @@ def main() -> None:
     off = np.abs(terms.total_s / rows.measured - 1)
     print(fit, f"used {off[used].mean():.2%}, never {off[~used].mean():.2%}")
     if chosen.write:
-        write(fit, rows.measured[used] / terms.total_s[used], regimes(terms)[used])
+        hundreds = np.char.mod("%d", tokens // 100)
+        write(fit, Scored(rows.measured / terms.total_s, regimes(terms), np.full(len(rows), ""), hundreds).rows(used))
 
 
 def pooled(errors: Sequence[RegimeError]) -> tuple[RegimeError, ...]:
@@ -55,18 +56,17 @@ def pooled(errors: Sequence[RegimeError]) -> tuple[RegimeError, ...]:
     return tuple(error.model_copy(update={"low": low, "high": high}) for error in errors)
 
 
-def write(fit: dict[str, float], ratio: Array, words: Words) -> None:
+def write(fit: dict[str, float], scored: Scored) -> None:
     """Parameters and intervals of the device, and its class with wider ones."""
-    groups = np.full(len(ratio), DEVICE)
     device, family = find_device(DEVICE), class_of("tpu")
     values = {**fit, "launch_s": KERNEL_S}
     own = {name: datum(value, FITTED) for name, value in values.items()}
     still = {"feed_bytes_per_s": datum(FEED, FITTED), "k_step_s": datum(0.0, FITTED)}
-    errors = pooled(regime_errors("matmul", ratio, words, groups, SCORED))
+    errors = pooled(regime_errors("matmul", scored, SCORED))
     kernel = KernelParameters.model_validate({**own, **still})
     errors = (*errors, *other_errors(device.errors, "matmul"))
     restate(device, {FITTED: ORIGIN, SCORED: ORIGIN}, kernel=kernel, errors=errors)
-    wider = pooled(regime_errors("matmul", ratio, words, groups, SCORED, widen=CLASS_WIDER))
+    wider = pooled(regime_errors("matmul", scored, SCORED, widen=CLASS_WIDER))
     kept = {name: getattr(family, name) for name in family.model_fields_set}
     note = f"to the power {CLASS_WIDER}, {ORIGIN}"
     changed = {**kept, **own, "errors": wider, "sources": {**family.sources, FITTED: ORIGIN, SCORED: note}}

@@ -79,11 +79,17 @@ class AttentionTable:
         assert parameters is not None  # packaged data
         terms = attention_terms(device, rows, parameters)
         regime = regimes(terms)
-        factors = np.array([interval_factors(device, "attention", word, "bf16")[:2] for word in regime])
+        case = phase_of(rows)
+        factors = np.array([interval_factors(device, "attention", word, "bf16", case)[:2] for word in regime])
         return Prediction(
             terms.total_s, terms.total_s * factors[:, 0], terms.total_s * factors[:, 1], regime,
             {"roofline": _roofline(device, rows)},
         )  # fmt: skip
+
+
+def phase_of(rows: Rows) -> str:
+    """prefill or decode."""
+    return rows.operation.split()[1]
 
 
 def shape_mask(rows: Rows, shape: tuple[int, int, int]) -> Mask:

@@ -11,16 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accuracy_tables import Array, Mask, Prediction, Rows
 from fitting import fit
+from systolith_sim.devices.device import REGIMES, Regime, RegimeError
 from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
-from systolith_sim.devices.kernel import interval_factors, regimes
+from systolith_sim.devices.kernel import errors_for, interval_factors, regimes
 from systolith_sim.devices.library import find_device
-from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of
+from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, weight_heat
 from systolith_sim.devices.tiles import TileConstants
 
 FILES = {
@@ -94,6 +96,11 @@ def sizes_of(rows: Rows) -> GemmSizes:
     }  # fmt: skip
 
 
+def heat_of(rows: Rows) -> NDArray[np.str_]:
+    """Whether the weights of each row are hot or cold in the last cache."""
+    return weight_heat(find_device(rows.device), sizes_of(rows).get("reuse_bytes"))
+
+
 def in_blocks(rows: Rows, size: int = 300) -> Iterable[Rows]:
     """The same rows, few at a time: candidates times rows fit the caches."""
     return (part(rows, np.arange(start, min(start + size, len(rows)))) for start in range(0, len(rows), size))
@@ -137,9 +144,15 @@ def three_constants(rows: Rows, used: Mask) -> Array:
     return seconds(found, np.ones(len(rows), bool))
 
 
-def _prediction(rows: Rows, terms: Terms, factors: Mapping[str, tuple[float, float]], used: Mask) -> Prediction:
+CASES: tuple[tuple[Regime, str], ...] = tuple((word, case) for word in REGIMES for case in ("hot", "cold"))
+Factors = Mapping[tuple[str, str], tuple[float, float]]
+"""Low and high by regime and case."""
+
+
+def _prediction(rows: Rows, terms: Terms, factors: Factors, used: Mask) -> Prediction:
     regime, total = regimes(terms), with_host(rows, terms.total_s)
-    low, high = np.array([factors[str(word)] for word in regime]).T
+    pairs = zip(regime, heat_of(rows), strict=True)
+    low, high = np.array([factors[str(word), str(case)] for word, case in pairs]).T
     rivals = {"roofline": np.maximum(*roofline(rows)), "three constants": three_constants(rows, used)}
     return Prediction(total, total * low, total * high, regime, rivals)
 
@@ -168,22 +181,29 @@ class GemmTable:
         device, name = find_device(rows.device), format_of(rows)
         numbers = "bf16" if name == "bf16" else "fp8"
         terms = joined([gpu_gemm(device, numbers, name, **sizes_of(block)) for block in in_blocks(rows)])
-        factors = {
-            word: interval_factors(device, "matmul", word, name)[:2] for word in ("launch", "memory", "compute")
-        }
+        factors = {(word, case): interval_factors(device, "matmul", word, name, case)[:2] for word, case in CASES}
         return _prediction(rows, terms, factors, self.used(rows))
 
 
+class LeftOut(TypedDict):
+    """What the other devices say of one."""
+
+    machine: dict[str, float]
+    constants: dict[str, float]
+    errors: list[dict[str, object]]
+    """As ``RegimeError``."""
+
+
 @cache
-def left_out() -> Mapping[str, Mapping[str, Mapping[str, float]]]:
-    """By device, what the others say of it: machine, constants and (low, high) by regime."""
+def left_out() -> Mapping[str, LeftOut]:
+    """By device, what the others say of it."""
     return json.loads(LEFT_OUT.read_text("utf-8"))
 
 
 def left_out_terms(rows: Rows, machine: Mapping[str, float], constants: Mapping[str, float]) -> Terms:
     """Terms with the parameters of a class and constants of kernels, neither fitted on the device."""
     known = machine_of(find_device(rows.device), "bf16")
-    own: Machine = replace(known, split_least=0.0, **machine)
+    own: Machine = replace(known, split_least=0.0, split_least_depth=0.0, **machine)
     tiles = TileConstants(**constants)
     return joined([tiled_gemm(own, constants=tiles, **sizes_of(block)) for block in in_blocks(rows)])
 
@@ -210,7 +230,12 @@ class LeftOutTable:
         """With what the other devices say of this one."""
         own = left_out()[rows.device]
         terms = left_out_terms(rows, own["machine"], own["constants"])
-        factors = {word: (own["low"][word], own["high"][word]) for word in ("launch", "memory", "compute")}
+        errors = [RegimeError.model_validate(error) for error in own["errors"]]
+        chosen = {(word, case): errors_for(errors, word, case) for word, case in CASES}
+        factors = {
+            key: (min(error.low for error in found), max(error.high for error in found))
+            for key, found in chosen.items()
+        }
         return _prediction(rows, terms, factors, GemmTable().used(rows))
 
 

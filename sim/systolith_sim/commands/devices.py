@@ -120,12 +120,12 @@ def _details(shown: "DeviceDetails", console: "Console") -> None:
         if figures:
             console.print(_figures(title, figures))
     if shown.errors:
-        errors = Table(title="measured over predicted: 5 % and 95 % quantiles on rows not used in the fit")
-        for column in ("operation", "regime", "low", "high", "MAPE", "rows", "source"):
+        errors = Table(title="measured over predicted: what 90 % of other measurements lie in")
+        for column in ("operation", "regime", "case", "low", "high", "MAPE", "rows", "source"):
             errors.add_column(column)
         for error in shown.errors:
-            errors.add_row(error.operator, error.regime, f"{error.low:.3g}", f"{error.high:.3g}", f"{error.mape:.1%}",
-                           f"{error.rows:,}", error.source)
+            errors.add_row(error.operator, error.regime, error.case, f"{error.low:.3g}", f"{error.high:.3g}",
+                           f"{error.mape:.1%}", f"{error.rows:,}", error.source)
         console.print(errors)
     else:
         console.print("no operation was scored on it or its class: every time is taken as good to a factor of 2")

@@ -67,34 +67,34 @@ class AttentionLibrary:
 class AttentionConstants:
     """Constants shared by all GPUs, fitted once on A100, H100 and H200 by benchmarks/fit_attention.py."""
 
-    sharpness: float = 3.638
+    sharpness: float = 3.434
     """Exponent of the smooth maximum of compute and memory."""
-    softmax_ops: float = 15.85
+    softmax_ops: float = 15.33
     """Vector operations of one score: scale, maximum, exponential, sum, conversion."""
-    head_start: float = 0.447
+    head_start: float = 0.4105
     """Share of a thread block's start that grows with the head size."""
-    row_ops: float = 303.0
+    row_ops: float = 295.4
     """Operations a unit could do at its peak while it reads a byte of queries, or writes one of their result, where
     no other thread block hides it."""
-    merge_ops: float = 430.0
+    merge_ops: float = 460.1
     """The same for a byte of a split's partial result (fp32)."""
-    decode_share: float = 0.808
+    decode_share: float = 0.7896
     """Time of a block of keys in decode against prefill: nothing is masked."""
-    write_row_s: float = 9.69e-7
+    write_row_s: float = 9.458e-07
     """A thread block that writes one token into the cache."""
-    write_passes: float = 0.609
+    write_passes: float = 0.6268
     """Times new keys and values pass the memory on their way into the cache, read and written."""
 
 
 FLASH2 = AttentionLibrary(
-    query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.594, packs_groups=False, splits="filling",
-    combine_s=5.98e-6, combine_split_s=1.965e-7, plan_s=0.0, regroup_s=7.60e-6,
+    query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.756, packs_groups=False, splits="filling",
+    combine_s=5.691e-06, combine_split_s=2.039e-07, plan_s=0.0, regroup_s=7.308e-06,
 )  # fmt: skip
 """FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
 FLASH3 = AttentionLibrary(
     query_tile=128, small_head_tile=192, resident=1, lone_softmax=1.0, packs_groups=True, splits="even",
-    combine_s=7.56e-7, combine_split_s=7.97e-8, plan_s=6.99e-11, regroup_s=0.0, quantized_keys=160,
-    quantized_multiply=1.248, quantized_softmax=0.419, quantizing_passes=0.771,
+    combine_s=8.353e-07, combine_split_s=7.71e-08, plan_s=7.284e-11, regroup_s=0.0, quantized_keys=160,
+    quantized_multiply=1.27, quantized_softmax=0.4493, quantizing_passes=0.5464,
 )  # fmt: skip
 """FlashAttention 3 with a paged cache, as in vLLM 0.14 and 0.22; its constants fitted on H100 and H200."""
 LIBRARIES = {"flash-attention-2": FLASH2, "flash-attention-3": FLASH3}
@@ -199,8 +199,10 @@ def attention(
     s, c, quantized = sizes, constants, how["kv_bytes"] < 2
     blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
     single = s.queries == 1
-    decode, helpers = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)
-    compute = np.where(single, decode, _prefill_s(machine, s, blocks, library, how["causal"]))
+    planned = how.get("planned_kv_heads")
+    decode, planning = _decode_s(machine, s, blocks, library, planned, c)
+    prefill, merging = _prefill_s(machine, s, blocks, library, how["causal"], planned, c)
+    compute = np.where(single, decode, prefill)
     grouped = single & (s.heads > s.kv_heads)
     rows = s.batch * s.heads * s.queries
     row_ops = c.row_ops * (s.head_size + s.value_size) * how["element_bytes"]
@@ -208,7 +210,7 @@ def attention(
     compute = compute + exposed * rows * row_ops / machine.peak_ops_per_s
     launch = fit.launch_s + quantized * fit.quantized_launch_s
     launch = launch + library.regroup_s * (grouped & (s.batch > 1) & (s.kv_heads > 1))
-    serial = np.where(single, helpers, 0.0)
+    serial = np.where(single, planning, merging)
     if quantized:
         moved = rows * s.head_size * (how["element_bytes"] + how["kv_bytes"])
         serial = serial + library.quantizing_passes * _stream_s(machine, moved)
@@ -264,15 +266,39 @@ def _rounds_s(machine: Machine, blocks: Array, shared_s: Array, lone_s: Array, r
     return full * resident * shared_s + np.where(last == 1, lone_s, last * shared_s)
 
 
-def _prefill_s(machine: Machine, s: AttentionSizes, blocks: _Blocks, library: AttentionLibrary, causal: bool) -> Array:
+def _prefill_s(
+    machine: Machine,
+    s: AttentionSizes,
+    blocks: _Blocks,
+    library: AttentionLibrary,
+    causal: bool,
+    planned_kv_heads: int | None,
+    c: AttentionConstants,
+) -> tuple[Array, Array]:
+    """Seconds of the tiles of queries, and of merging where few tiles have their keys split among idle units."""
     group = s.heads / s.kv_heads
     tokens = blocks.tile / group if library.packs_groups else blocks.tile
     tiles = s.batch * (s.kv_heads if library.packs_groups else s.heads) * np.ceil(s.queries / tokens)
     most = np.ceil(np.minimum(s.keys, s.window + tokens) / blocks.key_block)
     mean = _mean_blocks(s, tokens, blocks.key_block, most) if causal else most
+    splits = np.ones_like(tiles)
+    if library.splits == "even":
+        planned = tiles if planned_kv_heads is None else tiles * planned_kv_heads / s.kv_heads
+        splits = _even_splits(planned, most, s.batch, machine.units)
+    mean, most = np.maximum(mean / splits, 1.0), np.ceil(most / splits)
     shared, lone = (blocks.start_s + mean * each for each in (blocks.shared_s, blocks.lone_s))
     longest = blocks.start_s + most * blocks.lone_s
-    return np.maximum(_rounds_s(machine, tiles, shared, lone, library.resident), longest)
+    seconds = np.maximum(_rounds_s(machine, tiles * splits, shared, lone, library.resident), longest)
+    return seconds, _merge_s(machine, s, library, splits, c)
+
+
+def _merge_s(
+    machine: Machine, s: AttentionSizes, library: AttentionLibrary, splits: Array, c: AttentionConstants
+) -> Array:
+    """Seconds of the kernel that merges what the splits found."""
+    partial = 4 * c.merge_ops * splits * s.batch * s.heads * s.queries * s.value_size
+    merge = library.combine_s + library.combine_split_s * splits + partial / machine.peak_ops_per_s
+    return np.where(splits > 1, merge, 0.0)
 
 
 def _mean_blocks(s: AttentionSizes, tokens: Array, key_block: Array, most: Array) -> Array:
@@ -311,11 +337,8 @@ def _decode_s(
     steps = np.ceil(walked / splits)
     shared, lone = (blocks.start_s + steps * share * each for each in (blocks.shared_s, blocks.lone_s))
     seconds = _rounds_s(machine, rows * splits, shared, lone, library.resident)
-    partial = 4 * c.merge_ops * splits * s.batch * s.heads * s.value_size
-    merge = library.combine_s + library.combine_split_s * splits
-    merge = merge + partial / machine.peak_ops_per_s
     plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
-    return seconds, np.where(splits > 1, merge, 0.0) + plan
+    return seconds, _merge_s(machine, s, library, splits, c) + plan
 
 
 def _even_splits(rows: Array, walked: Array, batch: Array, units: int) -> Array:

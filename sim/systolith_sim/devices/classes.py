@@ -70,6 +70,10 @@ class DeviceClass(Strict):
     """The same where one unit's peak is ``WIDE_UNIT_OPS_PER_S`` or more."""
     active_over_idle: Datum | None = None
     """Floor of the power while kernels run over that without work, where a file states only the latter."""
+    clock_hz: Datum | None = None
+    """Clock at which the latencies of this class hold."""
+    latency_exponent: Datum | None = None
+    """Latencies go with the clock to minus this power: 1 for cycles alone, 0 for time alone."""
     errors: tuple[RegimeError, ...] = ()
     """Scored with the device under test left out of the fit."""
 
@@ -89,16 +93,31 @@ class DeviceClass(Strict):
             ratio = unit.feed_bytes_per_op.value * unit_rate / memory
             feed = _scaled(unit.feed_bytes_per_op, unit_rate * max(1.0, LEAST_FEED / ratio))
         assert feed is not None  # the validator saw to it
+        slower = self.latency_factor(device)
+        step = _scaled(self.launch_s, 0.0) if unit.k_step_s is None else _scaled(unit.k_step_s, slower)
+        attention = self.attention_wide if wide else self.attention
         return KernelParameters(
-            launch_s=self.launch_s,
+            launch_s=_scaled(self.launch_s, slower),
             compute_efficiency=self.compute_efficiency,
             memory_efficiency=unit.memory_efficiency,
             feed_bytes_per_s=feed,
-            k_step_s=_scaled(self.launch_s, 0.0) if unit.k_step_s is None else unit.k_step_s,
+            k_step_s=step,
             streaming_efficiency=self.streaming_efficiency,
             formats={name: item for name, item in self.formats.items() if name.split("_")[0] in device.peak_ops_per_s},
-            attention=self.attention_wide if wide else self.attention,
-        )
+            attention=None if attention is None else attention.model_copy(
+                update={
+                    name: _scaled(figure, slower)
+                    for name in ("launch_s", "start_s", "quantized_launch_s")
+                    if (figure := getattr(attention, name)) is not None
+                }
+            ),
+        )  # fmt: skip
+
+    def latency_factor(self, device: Device) -> float:
+        """How much longer than on the class's machines a latency is on a device, by its clock."""
+        if self.clock_hz is None or self.latency_exponent is None or device.units.clock_hz is None:
+            return 1.0
+        return (self.clock_hz.value / device.units.clock_hz.value) ** self.latency_exponent.value
 
 
 def is_wide(device: Device) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import tuples
-from systolith_sim.devices.gemm import Array
+from systolith_sim.devices.gemm import Array, smooth_maximum
 from systolith_sim.devices.parameters import CollectiveParameters, CustomParameters, LinkClass, Topology
 
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]
@@ -39,26 +39,38 @@ CUSTOM_BYTES = 8.0 * 2**20
 class CollectiveConstants:
     """Constants shared by all links, fitted once on A100 and H100 by benchmarks/fit_collective.py."""
 
-    middle_handover: float = 0.089
+    middle_handover: float = 0.1065
     """Hand-over of the protocol for middling messages, relative to that for long ones."""
-    middle_share: float = 0.409
+    middle_share: float = 0.5251
     """Its share of the bandwidth, relative to that for long ones."""
-    local: float = 2.73
+    local: float = 3.302
     """Rate at which a device moves its own share, relative to the link's."""
     peer_share: float = 0.01455
     """Share of the bandwidth that short messages reach between one pair in an all-to-all."""
-    peer_handover_s: float = 6.51e-6
-    """What long messages add there."""
-    peer_start_s: float = 1.89e-6
+    peer_handover_s: float = 4.063e-06
+    """Hand-over of middling messages there."""
+    peer_middle_share: float = 0.4187
+    """Their share of the bandwidth, relative to that of long ones."""
+    peer_handover: float = 0.7312
+    """Hand-over of long messages there, relative to that of the other collectives."""
+    peer_start_s: float = 1.816e-06
     """What an all-to-all adds to the launch."""
     peer_steps: float = 0.325
     """Steps to a neighbour that each peer of an all-to-all costs."""
-    send_s: float = 6.44e-6
+    send_s: float = 9.9e-06
     """Start to end of a send of a few bytes."""
     send_share: float = 1.0
     """Share of the bandwidth that a long send reaches, on NVLink."""
 
 
+FEW_STEPS = 4
+"""Steps below which NCCL's tuner goes from its shortest messages' protocol straight to that of long ones."""
+THOUGHT_S, THOUGHT_STEP_S = 1.8e-6, 2.8e-6
+"""How much more latency its tuner takes the latter to have, and each step of it (src/graph/tuning.cc, recalled)."""
+THOUGHT_SLOWER = 4
+"""How much slower it takes the former to be in an all-reduce; one less elsewhere (the same file, recalled)."""
+SEND_SHARPNESS = 2.0
+"""Exponent of the smooth maximum of a send's start and its bytes. Declared, not fitted."""
 RING_DEVICES = 8
 """Most devices that stand in one ring of a torus; more take two axes. Declared: slices of a TPU pod."""
 UNSCORED = 2.0
@@ -166,7 +178,10 @@ def _steps(wire: Wire, n: Array) -> Array:
 def _rings(
     kind: Collective, size: Array, n: Array, wire: Wire, switched: NDArray[np.bool_], c: CollectiveConstants
 ) -> tuple[Array, Array]:
-    """Latency and link seconds of an all-reduce, all-gather or reduce-scatter: the fastest protocol."""
+    """Latency and link seconds of an all-reduce, all-gather or reduce-scatter: the fastest protocol.
+
+    Where a ring over a switch has few steps, NCCL's tuner leaves the protocols for short messages earlier than that.
+    """
     passes = 2.0 if kind == "all_reduce" else 1.0
     rate = _rate(wire, n)
     traffic = passes * (n - 1) / n * size
@@ -174,8 +189,13 @@ def _rings(
     short = traffic / (wire.low_latency_share * rate)
     middle = c.middle_handover * wire.handover_s + traffic / (c.middle_share * long_rate)
     long = wire.handover_s + traffic / long_rate + size / n / (c.local * wire.bandwidth_share * wire.bytes_per_s)
-    link = np.minimum(np.minimum(short, middle), long)
     steps = passes * _steps(wire, n)
+    early = np.minimum(short, middle)
+    link = np.minimum(early, long)
+    if wire.topology == "switch":
+        slower = THOUGHT_SLOWER if kind == "all_reduce" else THOUGHT_SLOWER - 1
+        leaves = traffic * (slower - 1) / rate > THOUGHT_S + THOUGHT_STEP_S * steps
+        link = np.where(steps < FEW_STEPS, np.where(leaves, long, early), link)
     latency = wire.launch_s + wire.step_s * steps
     if kind != "all_reduce":
         return latency, link
@@ -195,15 +215,18 @@ def _rings(
 def _peers(kind: Collective, size: Array, n: Array, wire: Wire, c: CollectiveConstants) -> tuple[Array, Array]:
     """Latency and link seconds where each pair exchanges a message of its own."""
     if kind == "send":
-        latency = max(c.send_s, wire.step_s) + np.zeros_like(size)
-        return latency, size / (max(c.send_share, wire.bandwidth_share) * wire.bytes_per_s)
-    long_rate = wire.bandwidth_share * wire.bytes_per_s
+        link = size / (max(c.send_share, wire.bandwidth_share) * wire.bytes_per_s)
+        # The first bytes are under way while the call still starts.
+        total = smooth_maximum(max(c.send_s, wire.step_s), link, SEND_SHARPNESS)
+        return total - link, link
     latency = wire.launch_s + c.peer_start_s + c.peer_steps * wire.step_s * (n - 1)
     each = size / n
-    short = each / (c.peer_share * wire.bytes_per_s)
     hops = n / 8 if wire.topology == "torus" else 1.0  # half the ring's shares cross its middle, both ways
     moved = each * (n - 1) / (wire.bandwidth_share * _rate(wire, n)) * np.maximum(hops, 1.0)
-    return latency, np.minimum(short, c.peer_handover_s) + moved + each / (c.local * long_rate)
+    short = each / (c.peer_share * wire.bytes_per_s)
+    middle = c.peer_handover_s + moved / c.peer_middle_share
+    long = c.peer_handover * wire.handover_s + moved + each / (c.local * wire.bandwidth_share * wire.bytes_per_s)
+    return latency, np.minimum(np.minimum(short, middle), long)
 
 
 def hierarchical(kind: Collective, size_bytes: float, inside: int, nodes: int, inner: Wire, outer: Wire) -> LinkTerms:

@@ -15,6 +15,7 @@ from systolith_sim.devices.parameters import CollectiveParameters, CustomParamet
 
 DeviceKind = Literal["cpu", "gpu", "tpu", "fpga"]
 Regime = Literal["launch", "memory", "compute"]
+REGIMES: tuple[Regime, ...] = ("launch", "memory", "compute")
 Operator = Literal["matmul", "attention", "streaming"]
 
 
@@ -166,6 +167,8 @@ class KernelParameters(Strict):
     ``memory_efficiency`` and the caches count."""
     split_least_products: PositiveInt | None = None
     """Multiply-adds below which the library of this device does not split K; without it, it always may."""
+    split_least_depth: PositiveFloat | None = None
+    """K over the larger of m and n below which it does not split where the smaller is at most one small tile (64)."""
     formats: dict[str, FormatParameters] = Field(default_factory=dict)
     """By format, what differs; ``fp8_block`` is fp8 with a scale per block of weights."""
     attention: AttentionParameters | None = None
@@ -184,7 +187,7 @@ class CorePart(Strict):
 
 
 class RegimeError(Strict):
-    """Scored error of one kind of operation in one regime: quantiles of measured over predicted seconds."""
+    """Scored error of one kind of operation in one regime: interval of measured over predicted seconds."""
 
     operator: Operator
     """Kind of operation scored."""
@@ -192,14 +195,17 @@ class RegimeError(Strict):
     """Format it was scored in, as in ``KernelParameters.formats``; empty for bf16 and fp16."""
     regime: Regime
     """What the model said bounds the operation."""
+    case: str = ""
+    """What else tells rows apart: weights that are ``hot`` or ``cold`` in the last cache (products), ``prefill`` or
+    ``decode`` (attention); empty for all."""
     low: Annotated[float, Field(gt=0, le=1)]
-    """5 % quantile of measured / predicted, at most 1."""
+    """Lower end of what 90 % of other measurements over predictions lie in, at most 1."""
     high: Annotated[float, Field(ge=1)]
-    """95 % quantile of measured / predicted, at least 1."""
+    """Upper end, at least 1."""
     mape: Annotated[float, Field(ge=0)]
     """Mean of abs(predicted / measured - 1)."""
     rows: PositiveInt
-    """Measured rows scored, none of them used in the fit."""
+    """Measured rows the interval was set on; docs/reference/kernel-cost.md says how."""
     source: str
     """Key of ``sources``."""
 

@@ -31,6 +31,8 @@ class Machine:
     """Parts of the last cache that each keep their own copy of what their units read."""
     split_least: float = 0.0
     """Multiply-adds below which the library does not split K."""
+    split_least_depth: float = 0.0
+    """K over the larger of m and n below which it does not where the smaller is at most ``SKINNY``."""
     wide: bool = False
     """Units whose products and copies run on their own (Hopper and later), with the kernels that come with them."""
 
@@ -48,6 +50,8 @@ class CacheConstants:
     """Share of the cache that holds a working set."""
     sharpness: float = 3.960
     """How abruptly a working set falls out."""
+    outputs: float = 1.0
+    """Room a byte written takes beside one read."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class SmoothConstants:
 
 K_STEP = 64
 """Depth of one step of the K loop whose latency ``k_step_s`` is; a split is at least this deep."""
+SKINNY = 64
+"""Most rows, or columns, of a product that is one small tile wide."""
 K_GRAIN = 32
 """Depth a K loop is rounded up to."""
 CACHE = CacheConstants()
@@ -109,7 +115,7 @@ def stream_s(
     """Seconds on main memory; ``reuse`` bytes pass before the same weights are read again."""
     missed = weight * missing_share(reuse, machine.cache_bytes, cache)
     missed = missed + (inputs + write_cost * outputs) * missing_share(
-        weight + inputs + outputs, machine.cache_bytes, cache
+        weight + inputs + cache.outputs * outputs, machine.cache_bytes, cache
     )
     return missed / (machine.memory_efficiency * machine.bandwidth_bytes_per_s)
 
@@ -193,13 +199,19 @@ def _chosen(machine: Machine, shape: _Shape, memory: Array, candidates: Array, c
 
     compute, total = seconds(np.ceil(waves) * work, np.ceil(rounds) * step)
     _, guess = seconds(thought(waves) * work, thought(rounds) * step)
-    shallow = (shape.k < K_STEP * split) | (shape.m * shape.n * shape.k < machine.split_least)
-    guess = np.where((split > 1) & shallow, np.inf, guess)
+    guess = np.where((split > 1) & ((shape.k < K_STEP * split) | _whole(machine, shape)), np.inf, guess)
     weights = np.exp(-c.choosiness * (guess / guess.min(0) - 1))
     mean = np.exp((weights * np.log(total)).sum(0) / weights.sum(0))
     best = guess.argmin(0), np.arange(guess.shape[1])
     launch = machine.launch_s + reduction[best]
     return Terms(machine.launch_s + mean, launch, compute[best], np.broadcast_to(memory, total.shape)[best])
+
+
+def _whole(machine: Machine, shape: _Shape) -> NDArray[np.bool_]:
+    """Products whose K the library of the device does not split: small ones, and skinny ones that are not deep."""
+    skinny = np.minimum(shape.m, shape.n) <= SKINNY
+    flat = shape.k < machine.split_least_depth * np.maximum(shape.m, shape.n)
+    return (shape.m * shape.n * shape.k < machine.split_least) | (skinny & flat)
 
 
 def _work(

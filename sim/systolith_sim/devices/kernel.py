@@ -1,6 +1,6 @@
 """Kernel cost: seconds of each operation of a Graph on a Device, with the interval its scored error gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Unpack
 
@@ -22,7 +22,7 @@ from systolith_sim.devices.device import (
     RegimeError,
 )
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum
-from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of
+from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of, weight_heat
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
 from systolith_sim.devices.systolic import systolic_gemm
 
@@ -156,7 +156,8 @@ def kernel_time(
         start = max(start, device.eager_launch_s.value)
     regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
     variant = variant_of(device, numbers) if operator == "matmul" else numbers
-    low, high, source = interval_factors(device, operator, regime, variant)
+    case = _case(device, graph, operation, reuse)
+    low, high, source = interval_factors(device, operator, regime, variant, case)
     count, moved, ends = flops(graph, operation), traffic(graph, operation).total, (total * low, total * high)
     padding = max(0, _executed(device, graph, operation) - count)
     return KernelTime(total, compute, memory, start, regime, count, moved, *ends, numbers, source, padding)
@@ -175,8 +176,10 @@ def cost(device: Device, graph: Graph, *, launch: Launch = "graph") -> Iterator[
         yield operation, kernel_time(device, graph, operation, reuse_bytes=reuse, launch=launch)
 
 
-def interval_factors(device: Device, operator: Operator, regime: Regime, variant: str) -> tuple[float, float, str]:
-    """(low, high) factors of the 90 % interval, and where they come from.
+def interval_factors(
+    device: Device, operator: Operator, regime: Regime, variant: str, case: str = ""
+) -> tuple[float, float, str]:
+    """(low, high) factors of the 90 % interval, and where they come from; ``case`` as in ``RegimeError``.
 
     From the device's own scores in that format, else its class's; a format nobody scored takes those of bf16 twice
     as wide, a regime nobody scored the widest of the operator's, an operator nobody scored ``UNSCORED``.
@@ -185,7 +188,7 @@ def interval_factors(device: Device, operator: Operator, regime: Regime, variant
         same = [error for error in errors if error.operator == operator]
         exact = [error for error in same if error.format == variant]
         scored = exact or [error for error in same if not error.format]
-        chosen = [error for error in scored if error.regime == regime] or scored
+        chosen = errors_for(scored, regime, case)
         if chosen:
             low, high = min(error.low for error in chosen), max(error.high for error in chosen)
             source = sources[chosen[0].source]
@@ -193,6 +196,28 @@ def interval_factors(device: Device, operator: Operator, regime: Regime, variant
                 return low**2, high**2, f"{source}; {variant} not scored: twice as wide"
             return low, high, source
     return 1 / UNSCORED, UNSCORED, "no operation of this kind was scored: a factor of 2"
+
+
+def errors_for(errors: Sequence[RegimeError], regime: str, case: str) -> Sequence[RegimeError]:
+    """Those of a case; without any, those of the whole regime, then of all its cases, then all."""
+    own = [error for error in errors if error.regime == regime]
+    exact = [error for error in own if error.case == case]
+    return exact or [error for error in own if not error.case] or own or errors
+
+
+def _case(device: Device, graph: Graph, operation: Operation, reuse: float) -> str:
+    if operation.kind == "attention":
+        return "prefill" if graph.inputs_of(operation)[0].shape[2] > 1 else "decode"
+    if operation.kind == "matmul":
+        return str(weight_heat(device, _passed(graph, operation, reuse))[0])
+    return ""
+
+
+def _passed(graph: Graph, operation: Operation, reuse: float) -> float:
+    """Bytes that pass before the same weights are read again, this product's own included."""
+    a, w = graph.inputs_of(operation)[:2]
+    (out,) = graph.outputs_of(operation)
+    return (reuse if w.constant else w.bytes) + a.bytes + out.bytes
 
 
 def _class_errors(device: Device) -> tuple[tuple[RegimeError, ...], dict[str, str]]:
@@ -272,7 +297,7 @@ def _matmul(
         "batch": shape.batch, "m": shape.m, "k": shape.k, "n": shape.n,
         "input_bytes": BITS[a.format] / 8, "weight_bytes": w.bytes / w.elements,
         "output_bytes": BITS[out.format] / 8,
-        "reuse_bytes": (reuse if w.constant else w.bytes) + a.bytes + out.bytes,
+        "reuse_bytes": _passed(graph, operation, reuse),
     }  # fmt: skip
     if device.kind in ("cpu", "fpga"):
         return blas_gemm(machine, levels_of(device), **sizes)

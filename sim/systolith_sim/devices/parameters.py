@@ -42,16 +42,16 @@ class CustomParameters(Strict):
 
 
 class LinkError(Strict):
-    """Scored error of collectives over a link: quantiles of measured over predicted seconds."""
+    """Scored error of collectives over a link: interval of measured over predicted seconds."""
 
     regime: Literal["launch", "link"]
     """Whether latency or bandwidth is more than half of the prediction."""
     low: Annotated[float, Field(gt=0, le=1)]
-    """5 % quantile, at most 1."""
+    """Lower end of what 90 % of other measurements over predictions lie in, at most 1."""
     high: Annotated[float, Field(ge=1)]
-    """95 % quantile, at least 1."""
+    """Upper end, at least 1."""
     rows: Annotated[int, Field(gt=0)]
-    """Rows the quantiles come from."""
+    """Rows the interval was set on."""
     source: str
     """Key of ``sources``."""
 

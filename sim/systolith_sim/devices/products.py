@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Concatenate, ParamSpec, Required, TypedDict, TypeVar, Unpack, cast
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from systolith_model.formats import BITS, Format
 from systolith_sim.devices.classes import class_of, is_wide
@@ -78,8 +79,17 @@ def machine_of(device: Device, numbers: Format, variant: str = "") -> Machine:
         k_step_s=parameters.k_step_s.value,
         cache_parts=1 if last is None else last.parts,
         split_least=parameters.split_least_products or 0,
+        split_least_depth=parameters.split_least_depth or 0,
         wide=device.kind == "gpu" and is_wide(device),
     )
+
+
+def weight_heat(device: Device, reuse_bytes: ArrayLike | None) -> NDArray[np.str_]:
+    """``hot`` where what passes between two uses of the weights fits the last cache, else ``cold``; "" off GPUs."""
+    reuse = np.atleast_1d(np.asarray(np.inf if reuse_bytes is None else reuse_bytes, float))
+    if device.kind != "gpu":
+        return np.full(len(reuse), "")
+    return np.where(reuse > machine_of(device, next(iter(device.peak_ops_per_s))).cache_bytes, "cold", "hot")
 
 
 class GemmSizes(TypedDict, total=False):

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from systolith_sim.devices.gemm import Array, Machine, Terms, missing_share, smooth_maximum
 
 StreamingKind = Literal["norm", "layernorm", "softmax", "rope", "activation", "gelu", "add", "gather"]
-SHARPNESS = 4.0
-"""Exponent of the smooth maximum of vector work and memory. Declared, not fitted."""
+SHARPNESS, SERIAL = 4.0, 1.0
+"""Exponent of the smooth maximum of vector work and memory: where they overlap, and where a reduction waits for its
+row, so that they add up. Declared, not fitted."""
 ROWS_PER_UNIT = 16
 """Rows in flight on one unit: 2,048 threads, 128 for a row (torch's vectorized_layer_norm_kernel)."""
 
@@ -26,17 +27,19 @@ class StreamingKernel:
     """Vector operations of an element, with loads, conversions and reductions."""
     again: float = 0.0
     """Times a row is read again; from main memory where the rows in flight outgrow the last cache."""
+    sharpness: float = SHARPNESS
+    """Exponent of the smooth maximum of vector work and memory."""
 
 
 KERNELS: dict[StreamingKind, StreamingKernel] = {
-    "norm": StreamingKernel(93.9, 1.0),
+    "norm": StreamingKernel(75.5, 1.0, SERIAL),
     "layernorm": StreamingKernel(36.3, 2.0),
     "softmax": StreamingKernel(80.5),
-    "rope": StreamingKernel(82.4),
-    "activation": StreamingKernel(112.4),
+    "rope": StreamingKernel(81.6),
+    "activation": StreamingKernel(111.3),
     "gelu": StreamingKernel(24.9),
-    "add": StreamingKernel(37.4),
-    "gather": StreamingKernel(37.4),
+    "add": StreamingKernel(35.9),
+    "gather": StreamingKernel(35.9),
 }
 """Norm, rope, activation and add: one engine's kernels of 2024 (vidur's profile); layernorm, softmax and gelu:
 torch's (LLMCompass). A gather was not measured and counts as an addition."""
@@ -90,7 +93,7 @@ def streaming(
     memory = moved * passes * missing_share(moved, machine.cache_bytes)
     memory = memory / (machine.memory_efficiency * machine.bandwidth_bytes_per_s)
     compute = np.asarray(elements, float) * kernel.ops / vector_ops_per_s
-    body: Array = smooth_maximum(compute, memory, SHARPNESS)
+    body: Array = smooth_maximum(compute, memory, kernel.sharpness)
     if call is None:
         launch = np.full_like(body, machine.launch_s)
         return Terms(launch + body, launch, compute, memory)

@@ -24,10 +24,13 @@ class Cache(NamedTuple):
 
     share: float
     sharpness: float
+    outputs: float = 1.0
+    """Room a byte written takes beside one read."""
 
 
-WHOLE_CACHE = Cache(1.0, 20.0)
-"""A cache that is not divided keeps what fits and loses what does not at once. Declared, not fitted."""
+WHOLE_CACHE = Cache(1.0, 20.0, 1.3)
+"""A cache that is not divided keeps what fits and loses what does not at once; products that mostly write fall out
+of L40S's at three quarters of its size. Declared, not fitted."""
 
 
 @dataclass(frozen=True)

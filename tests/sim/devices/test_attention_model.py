@@ -9,6 +9,7 @@ import pytest
 from systolith_model.workload import decode_graph, prefill_graph
 from systolith_model.zoo import architecture
 from systolith_sim.devices.attention import (
+    ATTENTION,
     FLASH2,
     FLASH3,
     AttentionFit,
@@ -155,3 +156,16 @@ def test_padding_is_that_of_decode_on_gpus():
     assert costs["matmul"].padding_flops == 0
     for device, graph in (("h100-sxm", prompt), ("epyc-9654", decode), ("tpu-v5e", decode)):
         assert not any(time.padding_flops for _, time in cost(find_device(device), graph))
+
+
+def test_few_tiles_of_a_prefill_have_their_keys_split():
+    """One tile of 128 queries walks 512 blocks: on 100 units 86 parts of at most ceil(1.1 x 5.12), merged in fp32."""
+    free = replace(FLASH3, combine_s=0.0, combine_split_s=0.0)
+    block = 2 * 128 * 128 * 256 / (0.5 * PEAK / 100) + ATTENTION.softmax_ops * 128 * 128 / (1e15 / 100)
+    split = terms(1, 1, 1, 128, 65536, 128, library=free, causal=False).compute_s[0]
+    merging = ATTENTION.merge_ops * 4 * 86 * 128 * 128 / PEAK
+    assert split == pytest.approx(6 * block + merging, abs=2e-6)  # beside it: the start, and reading the queries
+    assert split < 512 * block / 20
+    many = terms(64, 32, 32, 128, 4096, 128, library=free, causal=False).compute_s[0]
+    unsplit = terms(64, 32, 32, 128, 4096, 128, library=replace(free, splits="filling"), causal=False).compute_s[0]
+    assert many == unsplit

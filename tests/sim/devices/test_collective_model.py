@@ -113,3 +113,16 @@ def test_links_are_chosen_and_refused_by_name():
         collective("all_reduce", -1, 2, WIRE)
     with pytest.raises(ValueError, match=r"collective must be one of .*, not 'gossip'"):
         seconds("gossip", 1, 2)
+
+
+def test_a_send_takes_its_start_and_its_bytes_partly_at_once():
+    start, sizes = seconds("send", 1, 2), np.geomspace(1e3, 1e9, 30)
+    took = collective("send", sizes, 2, WIRE).total_s
+    assert (took >= np.maximum(start, sizes / 1e11) * (1 - 1e-9)).all()
+    assert (took <= start + sizes / 1e11).all()
+    assert seconds("send", 1e9, 2) == pytest.approx(1e9 / 1e11, rel=0.01)
+
+
+def test_an_all_to_all_is_bound_by_what_leaves_a_device():
+    passed = 3 / 4 * BIG / (0.8 * 1e11)
+    assert passed < seconds("all_to_all", BIG, 4) < passed + BIG / 4 / (2 * 0.8 * 1e11)

@@ -7,6 +7,7 @@ from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.kernel import (
     computed_in,
     cost,
+    errors_for,
     interval_factors,
     kernel_time,
     weight_bytes,
@@ -111,6 +112,46 @@ def test_a_device_without_data_takes_its_class(product):
         for device in (find_device("h100-sxm"), stranger)
     )
     assert by_class == pytest.approx(own, rel=0.25)
+
+
+def test_latencies_of_a_class_follow_the_clock():
+    family, stranger = class_of("gpu"), find_device("l4").model_copy(update={"errors": (), "kernel": None})
+    clock, law = stranger.units.clock_hz, family.latency_exponent
+    assert clock is not None
+    assert law is not None
+    assert 0 < law.value < 1  # in part cycles, in part time
+    slow = clock.model_copy(update={"value": clock.value / 2, "low": None, "high": None})
+    half = stranger.model_copy(update={"units": stranger.units.model_copy(update={"clock_hz": slow})})
+    own, other = parameters_of(stranger), parameters_of(half)
+    for name in ("launch_s", "k_step_s"):
+        ratio = getattr(other, name).value / getattr(own, name).value
+        assert ratio == pytest.approx(2**law.value)
+    assert own.attention is not None
+    assert other.attention is not None
+    assert other.attention.launch_s.value / own.attention.launch_s.value == pytest.approx(2**law.value)
+    assert other.compute_efficiency == own.compute_efficiency
+    blank = stranger.model_copy(update={"units": stranger.units.model_copy(update={"clock_hz": None})})
+    assert parameters_of(blank).launch_s.value == family.launch_s.value
+
+
+def test_intervals_know_hot_weights_and_prefill_apart(product):
+    device, graph = find_device("l40s"), product(2048, 1024, 1024)
+    operation = graph.operations[0]
+    hot = kernel_time(device, graph, operation, reuse_bytes=1e6)
+    cold = kernel_time(device, graph, operation, reuse_bytes=1e12)
+    for time, case in ((hot, "hot"), (cold, "cold")):
+        factors = interval_factors(device, "matmul", time.bound_by, "bf16", case)[:2]
+        assert (time.low / time.seconds, time.high / time.seconds) == pytest.approx(factors)
+    assert hot.high / hot.seconds != pytest.approx(cold.high / cold.seconds, rel=1e-3)
+    errors = find_device("h200").errors
+    prefill, decode = (errors_for(errors_of(errors, "attention"), "compute", case)[0] for case in ("prefill", "decode"))
+    assert (prefill.case, decode.case) == ("prefill", "decode")
+    whole = [error.model_copy(update={"case": ""}) for error in errors_of(errors, "attention")]
+    assert {error.case for error in errors_for(whole, "compute", "prefill")} == {""}
+
+
+def errors_of(errors, operator):
+    return [error for error in errors if error.operator == operator]
 
 
 def test_the_same_die_has_the_same_parameters():

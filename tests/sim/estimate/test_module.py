@@ -124,6 +124,15 @@ def test_what_counts_tokens_is_null_without_tokens(file):
     assert result.format == "fp32/fp32/fp32"
 
 
+def test_the_site_of_a_pass(file):
+    with_tokens, without = (ask(file, name, grid=400, pue=1.2)[0].result for name in ("decoder", "mlp"))
+    assert with_tokens.energy_with_host_j_per_token is not None
+    grams = with_tokens.energy_with_host_j_per_token * 1e6 / 3.6e6 * 400
+    assert with_tokens.carbon_g_per_million_tokens == pytest.approx(grams)
+    assert without.energy_with_host_j is not None
+    assert (without.carbon_g_per_million_tokens, without.provenance["carbon"]) == (None, "nothing counts tokens")
+
+
 def test_what_was_approximated_is_said(file):
     (one,) = ask(file, "strange")
     assert one.result.provenance["approximated"].endswith(": aten::linalg_qr (1)")
