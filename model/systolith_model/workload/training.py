@@ -75,7 +75,12 @@ def training_graph(
         backward.gradient(logits)
     for operation in reversed(ahead):
         build.operations += backward.of(operation)
-    _optimizer(build, optimizer, gradient_format, master=master_weights)
+    tensors, step = optimizer_step(
+        parameter_count(architecture), optimizer=optimizer, weight_format=run.formats.weight.format,
+        gradient_format=gradient_format, master=master_weights,
+    )  # fmt: skip
+    build.tensors.update(tensors)
+    build.operations.append(step)
     size = f"{architecture.n_layers}x{architecture.hidden_size}"
     return build.graph(f"train-{architecture.kind}-{size}-b{batch}-t{tokens}-{run.formats}-{optimizer}")
 
@@ -209,18 +214,27 @@ def _made(
     )
 
 
-def _optimizer(build: Builder, optimizer: Optimizer, gradient_format: Format, *, master: bool) -> None:
-    """One pass over all parameters, their gradients and states."""
-    size = parameter_count(build.architecture)
-    weights = build.tensor("weights_next", size, format=build.run.formats.weight.format)
-    reads = [build.tensor("gradients", size, format=gradient_format)]
+def optimizer_step(
+    size: int, *, optimizer: Optimizer, weight_format: Format, gradient_format: Format, master: bool
+) -> tuple[dict[str, Tensor], Operation]:
+    """One pass over ``size`` parameters, their gradients and states: its tensors by name, and the operation."""
+    tensors: dict[str, Tensor] = {}
+
+    def tensor(name: str, format: Format) -> str:
+        tensors[name] = Tensor(name=name, shape=(size,), format=format)
+        return name
+
+    written = [tensor("weights_next", weight_format)]
+    reads = [tensor("gradients", gradient_format)]
     if master:
-        reads.append(build.tensor("master_weights", size, format="fp32"))
-    states = range(OPTIMIZER_STATES[optimizer])
-    reads += [build.tensor(f"state_{state}", size, format="fp32") for state in states]
+        reads.append(tensor("master_weights", "fp32"))
+    reads += [tensor(f"state_{state}", "fp32") for state in range(OPTIMIZER_STATES[optimizer])]
     # What is read and written counts twice, so the written one has a name of its own.
-    written = [build.tensor(f"{name}_next", size, format="fp32") for name in reads[1:]]
+    written += [tensor(f"{name}_next", "fp32") for name in reads[1:]]
     if not master:
-        reads.append(build.tensor("weights", size, format=build.run.formats.weight.format))
-    work = OPTIMIZER_FLOPS[optimizer] * size
-    build.add(f"optimizer.{optimizer}", "elementwise", reads, weights, *written, flops=work)
+        reads.append(tensor("weights", weight_format))
+    operation = Operation(
+        name=f"optimizer.{optimizer}", kind="elementwise", inputs=tuple(reads), outputs=tuple(written),
+        attributes={"flops": OPTIMIZER_FLOPS[optimizer] * size},
+    )  # fmt: skip
+    return tensors, operation

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from systolith_sim.estimate.ask import Ask
 
 Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
+Estimated = Annotated[str, typer.Argument(help="a model's name, its folder or config.json, or FILE.py:NAME (torch)")]
 Prompt = Annotated[int, number("prompt", "tokens of each prompt; of a sequence when training")]
 Generate = Annotated[int, number("generate", "tokens generated for each prompt")]
 Electricity = Annotated[
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def estimate(
-    model: Model,
+    model: Estimated,
     on: Annotated[str, typer.Option("--on", help="devices to compare, DEVICE[,DEVICE...]")],
     devices: Annotated[int | None, number("devices", "how many; replicas of tp x pp unless --dp is given")] = None,
     tp: Annotated[int | None, number("tp", "tensor parallel width")] = None,

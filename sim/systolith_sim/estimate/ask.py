@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, replace
 from math import inf, prod
+from typing import TYPE_CHECKING
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import find_device
-from systolith_sim.estimate.engine import default_engine, find_engine
+from systolith_sim.estimate.engine import NONE, default_engine, find_engine
 from systolith_sim.estimate.generate import Estimate, estimate
 from systolith_sim.estimate.models import Model, find_model
+from systolith_sim.estimate.module import check_layout, estimate_module, trace
+from systolith_sim.estimate.module_file import load_module, names_module
 from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
@@ -16,6 +19,9 @@ from systolith_sim.estimate.served import estimate_served
 from systolith_sim.estimate.site import Site, at_site
 from systolith_sim.estimate.training import estimate_training
 from systolith_sim.parallel.layout import Layout, recompute_of
+
+if TYPE_CHECKING:
+    from systolith_model.workload.module import ModuleGraph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +95,8 @@ def answer(ask: Ask) -> list[Estimate]:
     ValueError
         In one sentence: names the option or file, what was given and what is allowed.
     """
+    if names_module(ask.model):
+        return [at_site(one, ask.site) for one in _module_answers(ask)]
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
@@ -108,6 +116,34 @@ def formats_of(device: Device, text: str | None) -> Formats:
     if device.kind == "fpga" and text in (None, "int8"):  # its core keeps the residual stream in int8 too
         return Formats.plain("int8")
     return Formats.parse(text or "bf16")
+
+
+SIZED = ("batch", "prompt", "generate", "closed_loop", "search", "objective", "recompute", "micro_batch", "interleave",
+         "zero")  # fmt: skip
+"""Options that a module has no use for: its inputs are as they are."""
+
+
+def _module_answers(ask: Ask) -> list[Estimate]:
+    """Estimates of a module's pass; traced once for each format."""
+    for name in SIZED:
+        if getattr(ask, name) != getattr(type(ask), name):
+            words = f"{name} must not be given for a module, which runs on its own inputs"
+            raise ValueError(f"{words}, not {getattr(ask, name)}")
+    if ask.engine not in (None, NONE):
+        raise ValueError(f"engine must be none for a module, whose kernels run one by one, not {ask.engine!r}")
+    dp = ask.dp or ask.devices or 1
+    layout = Layout(tp=ask.tp or 1, pp=ask.pp or 1, dp=dp, ep=ask.ep or 1)
+    check_layout(layout, ask.devices or dp)
+    devices = [find_device(name.strip()) for name in ask.on]
+    loaded, found = load_module(ask.model), list[Estimate]()
+    traced: dict[Formats | None, ModuleGraph] = {}
+    for device in devices:
+        own = ask.format is None and device.kind != "fpga"
+        formats = None if own else formats_of(device, ask.format)
+        if formats not in traced:
+            traced[formats] = trace(loaded, formats, train=ask.train)
+        found.append(estimate_module(ask.model, traced[formats], device, layout))
+    return found
 
 
 def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: Device) -> Estimate:

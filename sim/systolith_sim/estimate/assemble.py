@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.energy.host_energy import host_power_w, host_words
-from systolith_sim.estimate.price import price_of, price_per_million
+from systolith_sim.estimate.price import Price, price_of, price_per_million
 from systolith_sim.estimate.result import EstimateResult, MemoryBytes, Parallel
 from systolith_sim.estimate.tally import Tally
 from systolith_sim.parallel.layout import Layout
@@ -24,8 +24,8 @@ class Parts:
     layout: Layout
     formats: Formats
     engine: str
-    tokens: int
-    """Of all replicas, what rates count."""
+    tokens: int | None
+    """Of all replicas, what rates count; None where the pass has none."""
     whole: Tally
     interval_s: Ends
     memory: Memory
@@ -41,11 +41,8 @@ class Parts:
 def assembled(parts: Parts) -> EstimateResult:
     """The result, with rates, energy and price."""
     whole, device, layout = parts.whole, parts.device, parts.layout
-    low, high = parts.interval_s
-    rate, rates = parts.tokens / whole.seconds, (parts.tokens / high, parts.tokens / low)
     price = price_of(device)
-    ends = _energy_ends(parts)
-    ends["price_usd_per_million_tokens"] = price_per_million(price, layout.devices, rate, rates)
+    ends = {**_energy_ends(parts), **_rate_ends(parts, price)}
     value = {name: None if triple is None else triple[1] for name, triple in ends.items()}
     inner = {name: (triple[0], triple[2]) for name, triple in ends.items() if triple is not None}
     return EstimateResult(
@@ -58,7 +55,7 @@ def assembled(parts: Parts) -> EstimateResult:
         ttft_s=parts.ttft_s,
         tpot_s=parts.tpot_s,
         total_s=whole.seconds,
-        tokens_per_s=rate,
+        tokens_per_s=value["tokens_per_s"],
         energy_j=value["energy_j"],
         energy_j_per_token=value["energy_j_per_token"],
         power_w=value["power_w"],
@@ -69,7 +66,7 @@ def assembled(parts: Parts) -> EstimateResult:
         memory_bytes=_memory(parts.memory),
         fits=parts.memory.fits,
         bound_by=whole.bound_by,
-        interval={**parts.intervals, "total_s": (low, high), "tokens_per_s": rates, **inner},
+        interval={**parts.intervals, "total_s": parts.interval_s, **inner},
         provenance={**parts.provenance, "price": price.source, "host": host_words(device)},
     )
 
@@ -96,8 +93,18 @@ def _energy_ends(parts: Parts) -> dict[str, Triple | None]:
     }
 
 
-def _divided(triple: Triple | None, by: float) -> Triple | None:
-    return None if triple is None else (triple[0] / by, triple[1] / by, triple[2] / by)
+def _rate_ends(parts: Parts, price: Price) -> dict[str, Triple | None]:
+    """(low, value, high) of tokens a second and their price; None where nothing counts tokens."""
+    rate = priced = None
+    if parts.tokens is not None:
+        low, high = parts.interval_s
+        rate = parts.tokens / high, parts.tokens / parts.whole.seconds, parts.tokens / low
+        priced = price_per_million(price, parts.layout.devices, rate[1], (rate[0], rate[2]))
+    return {"tokens_per_s": rate, "price_usd_per_million_tokens": priced}
+
+
+def _divided(triple: Triple | None, by: float | None) -> Triple | None:
+    return None if triple is None or by is None else (triple[0] / by, triple[1] / by, triple[2] / by)
 
 
 def _memory(memory: Memory) -> MemoryBytes:

@@ -17,12 +17,12 @@ def layout_words(result: EstimateResult) -> str:
 
 def figure_cells(result: EstimateResult) -> list[str]:
     """First token, token, total, rate, energy without and with hosts, power, price and memory; a dash for none."""
-    price = result.price_usd_per_million_tokens
+    price, rate = result.price_usd_per_million_tokens, result.tokens_per_s
     return [
         _figure(result, "ttft_s", "s"),
         _figure(result, "tpot_s", "s"),
         _figure(result, "total_s", "s"),
-        f"{result.tokens_per_s:,.4g}",
+        "-" if rate is None else f"{rate:,.4g}",
         _figure(result, "energy_j_per_token", "J"),
         _figure(result, "energy_with_host_j_per_token", "J"),
         _power(result),

@@ -164,12 +164,17 @@ def with_engine(seconds: float, ends: tuple[float, float], replica: Replica) -> 
     return min(ends[0], seconds * below), max(ends[1], seconds * above)
 
 
+def energy_sources(device: Device) -> str:
+    """Where a device's joules come from, in words."""
+    power = [floor_power(device), device.main_memory.energy_j_per_byte]
+    cited = joined(device.cite(datum) for datum in power if datum is not None)
+    return f"static power x time + operations + bytes, devices without host: {cited}"
+
+
 def sources(replica: Replica, lacking: str) -> dict[str, str]:
     """Where the figures of an inference come from, by topic."""
     device, engine, kv = replica.device, replica.engine, replica.formats.kv
     constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s, engine.step_s))
-    power = [floor_power(device), device.main_memory.energy_j_per_byte]
-    energy = joined(device.cite(datum) for datum in power if datum is not None)
     cache = {}
     if device.kind == "gpu" and kv == "fp8" and kv not in device.peak_ops_per_s:
         cache["cache"] = (
@@ -181,7 +186,7 @@ def sources(replica: Replica, lacking: str) -> dict[str, str]:
         "engine": f"{engine.name}: {constants}",
         "interval": "kinds of kernels at the ends of their scored errors, independent of each other; at least the "
         "engine's own error, wider by the root of two in logarithm on a device that it was not measured on",
-        "energy": lacking or f"static power x time + operations + bytes, devices without host: {energy}",
+        "energy": lacking or energy_sources(device),
         "memory": f"weights, cache and activations against {engine.memory_share.value:g} of the device's memory: "
         f"{engine.cite(engine.memory_share)}",
     }

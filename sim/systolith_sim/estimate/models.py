@@ -7,6 +7,7 @@ from systolith_model.formats import Formats
 from systolith_model.graph import Graph
 from systolith_model.workload import forward_graph
 from systolith_model.zoo import architecture
+from systolith_sim.estimate.module_file import names_module
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def find_model(name: str) -> Model:
     ValueError
         If there is none, or the file is no model or cannot be read.
     """
+    if names_module(name):
+        raise ValueError(f"model must be one that prompts and tokens can be asked of, not the module {name!r}")
     try:
         return Model(name, architecture(name))
     except OSError as error:

@@ -59,13 +59,13 @@ class EstimateResult(_Part):
     engine: str
     """Software around the kernels."""
     ttft_s: float | None = Field(ge=0)
-    """Start to the first token of every sequence; null in training."""
+    """Start to the first token of every sequence; null in training and for a module."""
     tpot_s: float | None = Field(ge=0)
-    """Mean time of each later token; null in training and where only one token is generated."""
+    """Mean time of each later token; null in training, for a module and where only one token is generated."""
     total_s: float = Field(ge=0)
-    """Start to the last token of the batch; in training one iteration."""
-    tokens_per_s: float = Field(ge=0)
-    """Generated tokens of all sequences over ``total_s``; in training, tokens of the batch."""
+    """Start to the last token of the batch; in training one iteration; of a module one pass."""
+    tokens_per_s: float | None = Field(ge=0)
+    """Generated tokens of all sequences over ``total_s``; in training, tokens of the batch; of a module its inputs'."""
     energy_j: float | None = Field(ge=0)
     """All devices over ``total_s``, without their hosts."""
     energy_j_per_token: float | None = Field(ge=0)
@@ -98,6 +98,8 @@ class EstimateResult(_Part):
 
 def kind_of(result: EstimateResult) -> str:
     """What a result describes, for headings."""
+    if "module" in result.provenance:
+        return str(result.provenance["pass"])
     if result.ttft_s is None:
         return "training step"
     return "closed loop" if "served" in result.provenance else "static batch"

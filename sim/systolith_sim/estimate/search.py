@@ -110,7 +110,7 @@ def _evaluated(evaluate: Callable[[Layout], Estimate], found: Iterable[Layout]) 
 def _merit(one: Estimate, objective: str) -> float:
     result = one.result
     if objective == "throughput":
-        return -result.tokens_per_s
+        return -(result.tokens_per_s or 0.0)
     if objective == "price":
         price = result.price_usd_per_million_tokens
         return price if price is not None else float("inf")

@@ -77,7 +77,7 @@ def _at_meter(result: EstimateResult) -> tuple[Ends | None, str]:
         low, high = result.interval[name]
         return (low, value, high), f"devices and hosts, PUE {result.pue:g}"
     if result.energy_j_per_token is None:
-        return None, "no energy is known"
+        return None, "no energy is known" if result.energy_j is None else "nothing counts tokens"
     low, high = (result.pue * end for end in result.interval["energy_j_per_token"])
     value = result.pue * result.energy_j_per_token
     return (low, value, high), f"devices without their host, which is not known, PUE {result.pue:g}"

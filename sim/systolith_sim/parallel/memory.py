@@ -94,14 +94,19 @@ class Change:
     memory: Callable[[], Memory | None]
 
 
-def advice(memory: Memory, changes: Iterable[Change]) -> str:
-    """One sentence that says what is missing and the first change, smallest first, that would fit."""
+def advice(
+    memory: Memory, changes: Iterable[Change], *, tried: str = "batch, format or tensor parallel width"
+) -> str:
+    """One sentence that says what is missing and the first change, smallest first, that would fit.
+
+    ``tried`` names what the changes were of, for where none would fit.
+    """
     short = f"needs {memory.total / GB:.1f} GB a device, of which {memory.usable / GB:.1f} GB can be used"
     for change in changes:
         after = change.memory()
         if after is not None and after.fits:
             return f"{short}: {change.words} would fit, with {after.total / GB:.1f} GB."
-    return f"{short}: no single change of batch, format or tensor parallel width would fit."
+    return f"{short}: no single change of {tried} would fit."
 
 
 def wider_layouts(layout: Layout, most: int) -> list[Layout]:

@@ -63,6 +63,7 @@ def test_a_bought_board_pays_for_its_electricity():
     board = find_device("raspberry-pi-5").price_usd
     assert board is not None
     assert found.energy_j_per_token is not None
+    assert found.tokens_per_s is not None
     hourly = board.value / (3 * 365 * 24)
     paid = hourly / 3600 / found.tokens_per_s * 1e6 + found.energy_j_per_token * 1e6 / KWH_J * 0.3
     assert found.price_usd_per_million_tokens == pytest.approx(paid)

@@ -96,6 +96,8 @@ def test_what_does_not_fit_says_what_would():
 def test_stages_wait_for_each_other():
     result = train(Layout(pp=8), batch=8).result
     even = train(Layout(pp=8), batch=64).result
+    assert even.tokens_per_s is not None
+    assert result.tokens_per_s is not None
     # The bubble of 8 even stages is 7 / 8 of the work of 8 micro-batches, and 7 / 64 of that of 64; here the last
     # stage has the head too, so both wait for it.
     assert even.tokens_per_s / result.tokens_per_s == pytest.approx((1 + 7 / 8) / (1 + 7 / 64), rel=0.15)
