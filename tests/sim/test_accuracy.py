@@ -71,3 +71,20 @@ def test_least_deviations_find_the_parameters_that_made_the_rows(monkeypatch):
         {"start": 1e-6, "rate": 1e10}, {}, rounds=60,
     )  # fmt: skip
     assert found == pytest.approx({"start": 3e-6, "rate": 2e9}, rel=0.03)
+
+
+def test_routings_of_the_benchmark_keep_what_it_says_of_them(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD.parent))
+    from accuracy_tables.moe_routing import calls
+
+    # one token goes to its experts alone, of which a group holds at most its size
+    (one,) = calls(1, 64, 4, 1, 1.2)
+    assert (one.rows, one.active, one.tiles[0]) == (4, 4, 4)
+    # all pairs are somewhere; each expert has at most a row a token, the busiest at least the mean
+    (whole,), (busiest,) = calls(300, 32, 4, 1, 1.01), calls(1000, 3, 2, 3, 1.01)
+    assert whole.rows == 1200
+    assert 2000 / 3 <= busiest.rows <= 1000
+    # calls of at most 16,384 tokens, which together hold every pair
+    cut = calls(40000, 32, 4, 1, 1.2)
+    assert [call.tokens for call in cut] == [16384, 16384, 7232]
+    assert sum(call.rows for call in cut) == 160000

@@ -15,7 +15,7 @@ from systolith_sim.devices.parameters import CollectiveParameters, CustomParamet
 
 DeviceKind = Literal["cpu", "gpu", "tpu", "fpga"]
 Regime = Literal["launch", "memory", "compute"]
-Operator = Literal["matmul", "attention", "streaming"]
+Operator = Literal["matmul", "grouped", "attention", "streaming"]
 
 
 class Units(Strict):

@@ -22,6 +22,7 @@ from systolith_sim.devices.device import (
     RegimeError,
 )
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum
+from systolith_sim.devices.grouped import VLLM, Routing, grouped_gemm
 from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
 from systolith_sim.devices.systolic import systolic_gemm
@@ -219,6 +220,8 @@ def _terms(
             return measured
     machine = machine_of(device, numbers)
     if operation.kind == "matmul":
+        if _runs_grouped(device, numbers, operation):
+            return "grouped", _grouped(machine, graph, operation, reuse)
         return "matmul", _matmul(device, machine, numbers, graph, operation, reuse)
     if operation.kind == "attention":
         return "attention", _attention(device, machine, graph, operation, reuse)
@@ -281,6 +284,29 @@ def _matmul(
         # The scratchpad is no cache: a program reads its weights again each time it runs.
         return systolic_gemm(machine, rows=rows, cols=cols, **{**sizes, "reuse_bytes": None})
     return gpu_gemm(device, numbers, **sizes)
+
+
+def _runs_grouped(device: Device, numbers: Format, operation: Operation) -> bool:
+    """Whether a GPU's grouped kernel runs it: in 16 bits, and not the gradient of weights."""
+    attributes = operation.attributes
+    routed = bool(attributes.get("grouped")) and attributes.get("transposed") != "a"
+    return routed and device.kind == "gpu" and BITS[numbers] == 16
+
+
+def _grouped(machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+    """Routed rows, each expert in use with the same share of them."""
+    shape, attributes = matmul_shape(graph, operation), operation.attributes
+    a, w = graph.inputs_of(operation)[:2]
+    (out,) = graph.outputs_of(operation)
+    tokens, width = int(attributes["tokens"]), int(attributes["width"])
+    routing = Routing.even(rows=a.shape[0], active=shape.batch, tokens=tokens, held=int(attributes["experts"]))
+    # The first product picks its rows from the tokens, the second from the rows of the first.
+    picked_from = a.shape[0] if shape.k == width else min(tokens, a.shape[0])
+    return grouped_gemm(
+        machine, VLLM, routing, k=shape.k, n=shape.n, width=width,
+        gathered_bytes=picked_from * shape.k * BITS[a.format] / 8, weight_bytes=w.bytes / w.elements,
+        reuse_bytes=(reuse if w.constant else w.bytes) + a.bytes + out.bytes,
+    )  # fmt: skip
 
 
 def fused_attention(
