@@ -3,7 +3,7 @@
 Form and constants: docs/reference/kernel-cost.md. Functions take arrays, like ``gemm``.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, NotRequired, TypedDict, Unpack
 
 import numpy as np
@@ -59,6 +59,8 @@ class AttentionLibrary:
     """Time of a block's softmax against bf16 where the cache is quantized."""
     quantizing_passes: float = 0.0
     """Times the queries pass the memory to be quantized as the cache is."""
+    pads_values: bool = False
+    """Values narrower than their keys are padded to them, and the products with them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class AttentionConstants:
 
 FLASH2 = AttentionLibrary(
     query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.594, packs_groups=False, splits="filling",
-    combine_s=5.98e-6, combine_split_s=1.965e-7, plan_s=0.0, regroup_s=7.60e-6,
+    combine_s=5.98e-6, combine_split_s=1.965e-7, plan_s=0.0, regroup_s=7.60e-6, pads_values=True,
 )  # fmt: skip
 """FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
 FLASH3 = AttentionLibrary(
@@ -195,6 +197,8 @@ def attention(
     the matrix units, for the softmax; ``how`` is as ``AttentionUse`` says.
     """
     s, c, quantized = sizes, constants, how["kv_bytes"] < 2
+    if library.pads_values and not how.get("shared_values"):
+        s = replace(s, value_size=np.maximum(s.value_size, s.head_size))
     blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
     single = s.queries == 1
     decode, helpers = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)

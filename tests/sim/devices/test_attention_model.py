@@ -121,3 +121,12 @@ def test_more_keys_are_hardly_faster(library):
     ones = np.ones_like(keys)
     seconds = terms(ones, 32 * ones, 8 * ones, ones, keys, 128 * ones, library=library).total_s
     assert (np.diff(seconds) >= -1e-7).all()
+
+
+def test_flash_attention_2_multiplies_values_padded_to_their_keys():
+    """Heads of 192 with values of 128 cost what values of 192 do, and 320 / 384 of it where nothing is padded."""
+    sizes = (4, 32, 32, 32768, 32768, 192)
+    narrow, whole = (terms(*sizes, value, library=FLASH2).compute_s[0] for value in (128, 192))
+    assert narrow == whole
+    unpadded = terms(*sizes, 128, library=replace(FLASH2, pads_values=False)).compute_s[0]
+    assert unpadded == pytest.approx(whole * 320 / 384, rel=0.03)
