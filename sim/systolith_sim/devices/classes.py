@@ -95,7 +95,7 @@ class DeviceClass(Strict):
             k_step_s=_scaled(self.launch_s, 0.0) if unit.k_step_s is None else unit.k_step_s,
             streaming_efficiency=self.streaming_efficiency,
             formats={name: item for name, item in self.formats.items() if name.split("_")[0] in device.peak_ops_per_s},
-            attention=self.attention_wide if wide else self.attention,
+            attention=self.attention_wide if wide and self.attention_wide is not None else self.attention,
         )
 
 

@@ -24,6 +24,7 @@ from systolith_sim.devices.device import (
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum
 from systolith_sim.devices.grouped import VLLM, Routing, grouped_gemm
 from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of
+from systolith_sim.devices.ragged import RaggedFit, ragged_attention
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
 from systolith_sim.devices.systolic import systolic_gemm
 
@@ -333,22 +334,35 @@ def fused_attention(
     )  # fmt: skip
 
 
+def ragged_fit(parameters: AttentionParameters) -> RaggedFit:
+    """What a TPU's kernel needs of the parameters in a file."""
+    share = parameters.stream_share
+    return RaggedFit(
+        parameters.launch_s.value, parameters.efficiency.value, parameters.start_s.value,
+        1.0 if share is None else share.value,
+    )  # fmt: skip
+
+
 def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
     q, k, v = graph.inputs_of(operation)[:3]
     attributes = operation.attributes
     batch, heads, queries, size = q.shape
-    parameters = attention_of(device)
+    parameters, causal = attention_of(device), bool(attributes.get("causal"))
+    kv_bytes, shared = BITS[k.format] / 8, "value_size" in attributes
+    sizes = fused.AttentionSizes.of(
+        batch, heads, k.shape[1], queries, k.shape[2], size,
+        int(attributes.get("value_size", v.shape[-1])), int(attributes.get("window", 0)) or np.inf,
+    )  # fmt: skip
     if device.kind == "gpu" and parameters is not None:
-        causal = bool(attributes.get("causal"))
-        sizes = fused.AttentionSizes.of(
-            batch, heads, k.shape[1], queries, k.shape[2], size,
-            int(attributes.get("value_size", v.shape[-1])), int(attributes.get("window", 0)) or np.inf,
-        )  # fmt: skip
         return fused_attention(
-            device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8,
-            kv_bytes=BITS[k.format] / 8, shared_values="value_size" in attributes, reuse_bytes=reuse,
-            writes_cache=False,  # the graph's own operations do
+            device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8, kv_bytes=kv_bytes,
+            shared_values=shared, reuse_bytes=reuse, writes_cache=False,  # the graph's own operations do
         )  # fmt: skip
+    if device.kind == "tpu" and parameters is not None and k.cache:  # an engine's kernel, none of training
+        bf16 = machine_of(device, computed_in(device, "bf16"))
+        return ragged_attention(
+            bf16, sizes, ragged_fit(parameters), causal=causal, kv_bytes=kv_bytes, shared_values=shared
+        )
     moved = traffic(graph, operation).total
     compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)
     compute = np.asarray(compute + moved / (machine.feed_bytes_per_s * machine.units))
