@@ -25,7 +25,7 @@ FILES = {
     "h200": "h200_sxm_vllm-0.22.0.csv",
 }
 UNFITTED = "rtx-4090"
-"""A device that only its class speaks for."""
+"""A device whose attention only its class speaks for."""
 PHASES = {"attention prefill": "context", "attention decode": "generation"}
 WRITES_CACHE = {"a100-80": True, "h100-sxm": True, "h200": False}
 """vLLM 0.14 puts new keys and values into the cache inside the call; 0.22 does before it, untimed."""
@@ -52,7 +52,7 @@ class AttentionTable:
         "aiconfigurator/{context,generation}_attention_*.csv: batch_size, isl, step, num_heads, "
         "num_key_value_heads, head_dim, attn_dtype, kv_cache_dtype, latency (ms)"
     )
-    rule: str = "by head counts and head size; the RTX 4090 is never used, and predicted by its class"
+    rule: str = "by head counts and head size; the RTX 4090 is never used, its attention the class's"
     unit: str = "s"
 
     def rows(self, data: Path) -> Iterable[Rows]:
