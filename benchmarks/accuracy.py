@@ -1,7 +1,7 @@
 """Scoreboard: how far the cost models are from measurements, per table, device, operation and regime.
 
     python benchmarks/accuracy.py --data DIR [--table NAME ...] [--json]
-    python benchmarks/accuracy.py --data DIR --write     replace the tables in docs/reference/kernel-cost-accuracy.md
+    python benchmarks/accuracy.py --data DIR --write     replace these tables in docs/reference/kernel-cost-accuracy.md
     python benchmarks/accuracy.py --schemas              the files expected in DIR, and where to obtain them
 
 Nothing is fitted here: predictions come from the packaged device files. Rows used for fitting and rows never used
@@ -135,6 +135,11 @@ def schemas() -> str:
     )
 
 
+def between(text: str, name: str) -> str:
+    """What stands between the markers of ``name``."""
+    return text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
+
+
 def replace_between(text: str, name: str, part: str) -> str:
     """``text`` with what stands between the markers of ``name`` replaced.
 
@@ -146,6 +151,14 @@ def replace_between(text: str, name: str, part: str) -> str:
     return f"{before}{start}\n{part}\n{end}{rest.split(end)[1]}"
 
 
+def board(page: str, picked: Sequence[Table], scores: dict[str, list[Score]]) -> str:
+    """Sections of all tables: new ones of those picked, the page's own of the others."""
+    old = {part.split("\n", 1)[0]: part.strip() for part in between(page, "board").split("### ")[1:]}
+    sections = {table.name: f"### {old[table.name]}" for table in tables() if table.name in old}
+    sections |= {table.name: report(table, scores[table.name]) for table in picked}
+    return "\n\n".join(sections[table.name] for table in tables() if table.name in sections)
+
+
 def main() -> None:
     """Score, print, and with ``--write`` update the page."""
     parser = argparse.ArgumentParser(
@@ -154,7 +167,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of measured rows")
     parser.add_argument("--table", action="append", default=[], help="only this table; may be repeated")
     parser.add_argument("--json", action="store_true", help="a JSON object on stdout and nothing else")
-    parser.add_argument("--write", action="store_true", help="replace the tables of the docs page")
+    parser.add_argument("--write", action="store_true", help="replace the tables of the docs page, or those named")
     parser.add_argument("--schemas", action="store_true", help="print what DIR must hold, and stop")
     chosen = parser.parse_args()
     if chosen.schemas:
@@ -174,8 +187,7 @@ def main() -> None:
         print("\n\n".join(report(table, scores[table.name]) for table in picked))
     if chosen.write:
         text = replace_between(DOCS.read_text("utf-8"), "schemas", schemas())
-        board = "\n\n".join(report(table, scores[table.name]) for table in picked)
-        DOCS.write_text(replace_between(text, "board", board), "utf-8")
+        DOCS.write_text(replace_between(text, "board", board(text, picked, scores)), "utf-8")
 
 
 if __name__ == "__main__":

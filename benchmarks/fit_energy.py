@@ -4,26 +4,28 @@
     python benchmarks/fit_energy.py --data DIR --write    and put them into the engine's and the device's file
 
 Rows: dense transformers of ml-energy/leaderboard@0cd52da (data Apache-2.0): joules and board power of all GPUs,
-tokens per second, mean batch, in steady state. Energy per token = P0 x devices x time + e_byte x bytes + e_flop x
-operations. P0 and e_byte are nearly collinear in these rows: only their sum over a workload is identified. So each
-gets the interval of the sum, scored with the model left out, and no physics may be read from one alone.
+tokens per second, mean batch, in steady state. Energy per token = floor x devices x time + e_byte x bytes + e_op x
+operations, with those on the padding of decode attention's tiles, and narrower operations at ``RELATIVE``.
+The rows alone do not tell the floor from bytes (their columns' condition number is printed), so the floor is what
+fit_power.py identified on H200, the same die; bytes and operations share the interval of their sum.
 """
 
 import csv
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from fit_engines import Array, mape, reweighted, write
+from fit_engines import CONSTANTS, Array, mape, reweighted, write
+from fit_files import restate_energy
 from fitting import arguments
 from systolith_model.formats import Formats
+from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.engine import find_engine
 from systolith_sim.estimate.models import find_model
+from systolith_sim.estimate.passes import Pass
 from systolith_sim.estimate.replica import Replica
 from systolith_sim.parallel.layout import Layout
 
@@ -46,11 +48,13 @@ MODELS = {
 }
 
 
-NOTE = "the floor and the energies of bytes and operations are scored as one sum, not identified alone"
+NOTE = "bytes and operations share the scored interval of their sum, see benchmarks/fit_energy.py"
 SOURCE = (
     "least absolute deviations on dense models of ml-energy/leaderboard@0cd52da, each scored with the fit on the "
     "others, by benchmarks/fit_energy.py"
 )
+RELATIVE = {"fp8": 1 / 1.43}
+"""Energy of an operation over one in bf16: at its limit of power, H200 does so many more (fit_power.py)."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,26 @@ class Row:
     """Seconds of launches, sequences and group steps in that time: what the engine's constants multiply."""
     bytes: float
     flops: float
+    """Executed, in operations of bf16."""
 
     def energy_features(self, seconds: float) -> tuple[float, float, float]:
-        """What P0, e_byte and e_flop multiply."""
+        """What the floor, e_byte and e_op multiply."""
         return self.devices * seconds / self.batch, self.bytes, self.flops
+
+
+def floor_w() -> float:
+    """Power while kernels run, before bytes and operations."""
+    floor = find_device(DEVICE).power.active_w
+    assert floor is not None  # fit_power.py wrote it
+    return floor.value
+
+
+def executed(work: Pass) -> float:
+    """Operations on one device, with padding, in operations of bf16."""
+    return sum(
+        kernel.count * (kernel.time.flops + kernel.time.padding_flops) * RELATIVE.get(kernel.time.format, 1.0)
+        for kernel in work.kernels
+    )
 
 
 def rows(data: Path) -> list[Row]:
@@ -102,8 +122,8 @@ def _row(replica: Replica, row: dict[str, str], prompt: int) -> Row:
     step = replica.step_tally(batch=batch, prompt=prompt, done=done)
     # In the time of one token of each request, batch / generate prompts enter.
     entering = batch / generate
-    launch_s = replica.work(batch=batch, prompt=prompt, done=done).launch_s
-    launch_s += entering * replica.work(batch=1, prompt=prompt).launch_s
+    step_work, enter_work = replica.work(batch=batch, prompt=prompt, done=done), replica.work(batch=1, prompt=prompt)
+    launch_s = step_work.launch_s + entering * enter_work.launch_s
     return Row(
         row["model_id"], width, batch,
         measured_s=mean / float(row["output_throughput_tokens_per_sec"]),
@@ -111,7 +131,7 @@ def _row(replica: Replica, row: dict[str, str], prompt: int) -> Row:
         kernels_s=step.seconds + entering * enter.seconds - launch_s,
         features=(launch_s, batch + entering, (1 + entering) * (width > 1)),
         bytes=width * (step.bytes / batch + enter.bytes / generate),
-        flops=width * (step.flops / batch + enter.flops / generate),
+        flops=width * (executed(step_work) / batch + executed(enter_work) / generate),
     )  # fmt: skip
 
 
@@ -123,9 +143,25 @@ def fit_time(chosen: Sequence[Row]) -> Array:
 
 
 def fit_energy(chosen: Sequence[Row]) -> Array:
-    """P0, e_byte and e_flop, with the measured time."""
-    matrix = np.array([row.energy_features(row.measured_s) for row in chosen])
-    return reweighted(matrix / np.array([[row.joules] for row in chosen]), np.ones(len(chosen)))
+    """Floor, e_byte and e_op, the latter two fitted with the measured time."""
+    matrix = energy_columns(chosen)
+    return np.array([floor_w(), *reweighted(matrix[:, 1:], 1 - floor_w() * matrix[:, 0])])
+
+
+def energy_columns(chosen: Sequence[Row]) -> Array:
+    """Energy features over measured joules."""
+    return np.array([row.energy_features(row.measured_s) for row in chosen]) / [[row.joules] for row in chosen]
+
+
+def dynamic_ratio(chosen: Sequence[Row], energy: Array) -> Array:
+    """Measured over predicted joules of bytes and operations, with the measured time."""
+    matrix = energy_columns(chosen)
+    return (1 - energy[0] * matrix[:, 0]) / (matrix[:, 1:] @ energy[1:])
+
+
+def condition(matrix: Array) -> float:
+    """Condition number of columns scaled to the same length."""
+    return float(np.linalg.cond(matrix / np.linalg.norm(matrix, axis=0)))
 
 
 def predicted_s(row: Row, constants: Array) -> float:
@@ -134,31 +170,25 @@ def predicted_s(row: Row, constants: Array) -> float:
 
 
 def write_device(constants: Array, ratio: Array) -> None:
-    """The device's floor of power, energy of a byte and of an operation, in place; ``ratio`` is their scored sum."""
-    path = Path(str(resources.files("systolith_sim.devices") / "data" / f"{DEVICE}.toml"))
-    text = path.read_text("utf-8")
-    low, high = np.quantile(1 / ratio, (0.05, 0.95))
-    places = {"active_w": constants[0], "energy_j_per_byte": constants[1], "bf16": constants[2], "fp16": constants[2]}
-    for name, value in places.items():
-        line = (
-            f'{name} = {{ value = {value:.4g}, source = "mlenergy", confidence = "derived", low = {low * value:.4g}, '
-            f'high = {high * value:.4g}, note = "{NOTE}" }}'
-        )
-        text, count = re.subn(rf"^{name} = {{.*(h200power|argonne|mlenergy).*$", line, text, flags=re.M)
-        if count != 1:
-            raise ValueError(f"{path}: one {name} to replace expected, not {count}")
-    if "mlenergy =" not in text:
-        text = text.replace("[sources]\n", f"[sources]\nmlenergy = \"{SOURCE}\"\n", 1)
-    if not re.search(r'source = "h200power"', text):
-        text = re.sub(r"^h200power = .*\n", "", text, flags=re.M)
-    path.write_text(text, "utf-8")
+    """The device's energies of a byte and of an operation; ``ratio`` is measured over predicted, models left out."""
+    low, high = np.quantile(ratio, (0.05, 0.95))
+
+    def figure(value: float, note: str = NOTE) -> Datum:
+        ends = [float(f"{end * value:.4g}") for end in (min(low, 1.0), 1.0, max(high, 1.0))]
+        return Datum(value=ends[1], low=ends[0], high=ends[2], source="mlenergy", confidence="derived", note=note)
+
+    own = {
+        name: figure(share * constants[2], f"{share:.2f} of bf16, as at the limit of power on H200")
+        for name, share in RELATIVE.items()
+    }
+    restate_energy(find_device(DEVICE), ("mlenergy", SOURCE), figure(constants[1]), figure(constants[2]), own)
 
 
 def main() -> None:
     """Fit, score, print, and with ``--write`` update the files."""
     chosen = arguments(__doc__, write="update the engine's and the device's file")
     every = rows(chosen.data)
-    times, measured, predicted = [], [], []
+    times, measured, predicted, dynamic = [], [], [], []
     for name in sorted({row.model for row in every}):
         own, others = [row for row in every if row.model == name], [row for row in every if row.model != name]
         engine, energy = fit_time(others), fit_energy(others)
@@ -171,6 +201,7 @@ def main() -> None:
         times.append(ratio)
         measured.append(joules[0])
         predicted.append(joules[1])
+        dynamic.append(dynamic_ratio(own, energy))
         print(f"{name:42} time {mape(ratio):6.1%}  energy {mape(joules[0]):6.1%} with measured, "
               f"{mape(joules[1]):6.1%} with predicted time")  # fmt: skip
     print(f"a model left out: time {mape(np.concatenate(times)):.1%}, energy {mape(np.concatenate(measured)):.1%} with "
@@ -178,12 +209,15 @@ def main() -> None:
     constant = np.array([600 * row.energy_features(row.measured_s)[0] / row.joules for row in every])
     print(f"600 W x measured time: {mape(constant):.1%}")
     engine, energy = fit_time(every), fit_energy(every)
+    columns = energy_columns(every)
+    print(f"condition number {condition(columns):.1f} with the floor free, {condition(columns[:, 1:]):.1f} without it")
     print(f"launch share {engine[0]:.2f}, {engine[1] * 1e6:.1f} us a sequence, "
-          f"{engine[2] * 1e3:.2f} ms a group step; P0 {energy[0]:.0f} W, {energy[1] * 1e12:.1f} pJ a byte, "
+          f"{engine[2] * 1e3:.2f} ms a group step; floor {energy[0]:.0f} W, {energy[1] * 1e12:.1f} pJ a byte, "
           f"{energy[2] * 1e12:.3f} pJ an operation")  # fmt: skip
     if chosen.write:
-        write(ENGINE, engine.tolist(), np.concatenate(times))
-        write_device(energy, np.concatenate(measured))
+        constants = dict(zip(CONSTANTS, engine.tolist(), strict=True))
+        write(ENGINE, DEVICE, constants, {1: np.concatenate(times)})
+        write_device(energy, np.concatenate(dynamic))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ of a tensor parallel group. Least absolute relative deviations; the kernels' own
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,6 @@ from fitting import arguments
 from systolith_model.formats import Formats
 from systolith_model.parameters import kv_bytes, weight_bytes
 from systolith_sim.devices.library import find_device
-from systolith_sim.estimate.closed_loop import closed_loop
 from systolith_sim.estimate.engine import find_engine
 from systolith_sim.estimate.generate import estimate
 from systolith_sim.estimate.models import Model, find_model
@@ -61,9 +60,8 @@ BAD = {("tensorrt-llm", "llama-2-7b", 1, 128, 16, 3.432)}
 ALIKE = {("tensorrt-llm", "mixtral-8x7b")}
 """Tables whose batches reach no more experts than one sequence does: batch 16 takes 1.3 times batch 1, where even
 routing over 8 experts would read four times the weights; presumably one prompt, repeated. Not scored."""
-LATEST, LATEST_SAMPLE = "tensorrt-llm-1.0", "aiconfigurator/e2e_serving_silicon_sample.csv"
-SERVED = {"meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b", "Qwen/Qwen3-32B": "qwen3-32b"}
-SYSTEMS = {"h100_sxm": "h100-sxm", "h200_sxm": "h200"}
+DEVICE = "a100-40"
+CONSTANTS: tuple[str, ...] = ("launch_share", "sequence_s", "group_step_s")
 Array = NDArray[np.float64]
 
 
@@ -110,7 +108,7 @@ def fits(model: Model, devices: int, length: int, batch: int) -> bool:
 
 def predicted(data: Path) -> list[Row]:
     """Rows that fit, with the kernels' share of each."""
-    device, models = find_device("a100-40"), {name: find_model(name) for name in MODELS.values()}
+    device, models = find_device(DEVICE), {name: find_model(name) for name in MODELS.values()}
     replicas: dict[tuple[str, int], Replica] = {}
     rows = []
     for (engine, name, devices, length, batch), seconds in sorted(measured(data).items()):
@@ -175,17 +173,17 @@ def left_out(rows: Sequence[Row]) -> dict[tuple[str, int], Array]:
     return found
 
 
-def report(engine: str, rows: Sequence[Row]) -> tuple[Array, Array]:
-    """Print an engine's scores; gives its constants and all ratios with the model left out."""
-    found, constants = left_out(rows), fit(rows)
+def report(engine: str, rows: Sequence[Row]) -> tuple[Array, dict[int, Array]]:
+    """Print an engine's scores; gives its constants, and by width the ratios with the model left out."""
+    found, constants, scored = left_out(rows), fit(rows), {}
     print(f"\n{engine}: launch share {constants[0]:.3f}, {constants[1] * 1e6:.1f} us a sequence, "
           f"{constants[2] * 1e3:.2f} ms a step of a group")  # fmt: skip
     for devices in sorted({row.devices for row in rows}):
         parts = {name: values for (name, count), values in found.items() if count == devices}
-        every = np.concatenate(list(parts.values()))
+        every = scored[devices] = np.concatenate(list(parts.values()))
         each = ", ".join(f"{name} {mape(values):.1%}" for name, values in parts.items())
         print(f"  TP {devices}: {mape(every):.1%}, bias {np.median(every) - 1:+.1%}, {len(every)} rows ({each})")
-    return constants, np.concatenate(list(found.values()))
+    return constants, scored
 
 
 def mape(values: Array) -> float:
@@ -193,30 +191,12 @@ def mape(values: Array) -> float:
     return float(np.mean(np.abs(values - 1)))
 
 
-def silicon(data: Path) -> Array:
-    """Predicted over measured time per token of Llama-3.1-8B under TensorRT-LLM 1.0 on H100, by tensor width."""
-    device, model, engine = find_device("h100-sxm"), find_model("llama-3.1-8b"), find_engine(LATEST)
-    found = defaultdict(list)
-    replicas = {width: Replica(device, model, Layout(tp=width), engine, Formats()) for width in (1, 2, 4, 8)}
-    with (data / LATEST_SAMPLE).open() as file:
-        for row in csv.DictReader(file):
-            width, flight = int(float(row["tp_size"])), int(float(row["batch_size"]))
-            loop = closed_loop(
-                replicas[width], concurrency=flight, prompt=int(row["isl"]), generate=int(row["osl"])
-            )
-            found[width].append(loop.tpot_s / (float(row["silicon_tpot_ms"]) * 1e-3))
-    print(f"\n{LATEST}, closed loop on H100, nothing fitted")
-    for width, values in found.items():
-        print(f"  TP {width}: {mape(np.array(values)):.1%}, {len(values)} rows")
-    return np.concatenate([np.array(values) for values in found.values()])
-
-
 def other_layouts(data: Path) -> None:
     """Print how far pipelines and expert parallel groups are from rows under TensorRT-LLM on A100.
 
     Pipelines at batch 1, and of Llama-3-8B; those of Llama-2-7B take two to five times one GPU's time from batch 16 on.
     """
-    device, engine = find_device("a100-40"), find_engine("tensorrt-llm")
+    device, engine = find_device(DEVICE), find_engine("tensorrt-llm")
     found = defaultdict(list)
     with (data / FOLDER / "tp_ep_pp.csv").open() as file:
         for row in csv.DictReader(file):
@@ -233,16 +213,18 @@ def other_layouts(data: Path) -> None:
         print(f"  {kind}: {mape(np.array(values)):.1%}, {len(values)} rows")
 
 
-def write(engine: str, constants: Sequence[float] | None, every: Array) -> None:
-    """Constants and scored error into the engine's file."""
+def write(engine: str, device: str, constants: Mapping[str, float], ratios: Mapping[int, Array]) -> None:
+    """Constants by name and scored errors by tensor parallel width into the engine's file."""
     path = Path(str(resources.files("systolith_sim.estimate") / "engines" / f"{engine}.toml"))
     text = path.read_text("utf-8").partition("[[errors]]")[0].rstrip() + "\n"
-    if constants is not None:
-        for name, value in zip(("launch_share", "sequence_s", "group_step_s"), constants, strict=True):
-            text = re.sub(rf"^{name} = {{ value = [^,]+", f"{name} = {{ value = {value:.4g}", text, flags=re.M)
-    low, high = np.quantile(1 / every, (0.05, 0.95))
-    text += f"""
+    for name, value in constants.items():
+        text = re.sub(rf"^{name} = {{ value = [^,]+", f"{name} = {{ value = {value:.4g}", text, flags=re.M)
+    for width, every in sorted(ratios.items()):
+        low, high = np.quantile(1 / every, (0.05, 0.95))
+        text += f"""
 [[errors]]
+device = "{device}"
+tp = {width}
 low = {min(low, 1.0):.3f}
 high = {max(high, 1.0):.3f}
 mape = {mape(every):.4f}
@@ -257,12 +239,9 @@ def main() -> None:
     chosen = arguments(__doc__, write="update the engines' files")
     rows = predicted(chosen.data)
     for engine in ENGINES.values():
-        constants, every = report(engine, [row for row in rows if row.engine == engine])
+        constants, scored = report(engine, [row for row in rows if row.engine == engine])
         if chosen.write:
-            write(engine, constants.tolist(), every)
-    every = silicon(chosen.data)
-    if chosen.write:
-        write(LATEST, None, every)
+            write(engine, DEVICE, dict(zip(CONSTANTS, constants.tolist(), strict=True)), scored)
     other_layouts(chosen.data)
 
 

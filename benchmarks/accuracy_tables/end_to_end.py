@@ -1,11 +1,10 @@
-"""Whole models: latency of static batches, time per token of a served model, energy per token.
+"""Whole models: latency of static batches, time per token of a served model; energy is in ``power``.
 
 Inputs: ``model`` (name), ``devices``, ``prompt``, ``generate`` (tokens), ``batch`` (sequences). The regime is what
-bounds most of the time. Constants of the engines were fitted on the static batches and the energies: their scores
-with the model under test left out are printed by fit_engines.py and fit_energy.py.
+bounds most of the time. Constants of the engines were fitted on the static batches: their scores with the model under
+test left out are printed by fit_engines.py.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-import fit_energy
 import fit_engines
+import fit_served
 from accuracy_tables import Mask, Prediction, Rows
 from systolith_model.formats import Formats
 from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.closed_loop import ClosedLoop, closed_loop
 from systolith_sim.estimate.engine import find_engine
-from systolith_sim.estimate.generate import estimate
+from systolith_sim.estimate.generate import estimate, with_engine
 from systolith_sim.estimate.models import find_model
 from systolith_sim.estimate.replica import Replica
 from systolith_sim.estimate.request import Request
@@ -41,7 +40,8 @@ class EndToEndTable:
     unit: str
     read: Callable[[Path], dict[tuple[str, str], list[tuple[Sizes, float]]]]
     say: Callable[[str, Sizes], tuple[Triple, str]]
-    fitted: bool
+    fitted: Callable[[Rows], bool]
+    """Whether a fit has looked at the rows of one device and operation."""
 
     def rows(self, data: Path) -> Iterable[Rows]:
         """All rows, where the files are there."""
@@ -52,7 +52,7 @@ class EndToEndTable:
 
     def used(self, rows: Rows) -> Mask:
         """All of them, or none."""
-        return np.full(len(rows), self.fitted)
+        return np.full(len(rows), self.fitted(rows))
 
     def predict(self, rows: Rows) -> Prediction:
         """With the packaged devices and engines."""
@@ -89,33 +89,24 @@ def _say_static(device: str, sizes: Sizes) -> tuple[Triple, str]:
 
 
 def _served(data: Path) -> dict[tuple[str, str], list[tuple[Sizes, float]]]:
-    path, found = data / fit_engines.LATEST_SAMPLE, defaultdict(list)
-    if not path.exists():
-        return {}
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            model = fit_engines.SERVED.get(row["model_path"])
-            device = fit_engines.SYSTEMS.get(row["system"])
-            if model is None or device is None:
-                continue
-            width = int(float(row["tp_size"]))
-            sizes: Sizes = {
-                "model": model, "devices": width, "prompt": int(row["isl"]), "generate": int(row["osl"]),
-                "batch": int(float(row["batch_size"])),
-            }  # fmt: skip
-            found[device, f"time per token TP {width}"].append((sizes, float(row["silicon_tpot_ms"]) * 1e-3))
+    found = defaultdict(list)
+    for one, seconds in fit_served.measured(data):
+        sizes: Sizes = {
+            "model": one.model, "devices": one.width, "prompt": one.prompt, "generate": one.generate,
+            "batch": one.flight,
+        }  # fmt: skip
+        found[one.device, f"time per token TP {one.width}"].append((sizes, seconds))
     return found
 
 
 def _say_served(device: str, sizes: Sizes) -> tuple[Triple, str]:
-    loop, replica = _loop(device, sizes, fit_engines.LATEST, "bf16")
-    low, high = loop.interval_s
-    for error in replica.engine.errors:
-        low, high = min(low, loop.tpot_s * error.low), max(high, loop.tpot_s * error.high)
+    loop, replica = loop_of(device, sizes, fit_served.ENGINE, "bf16")
+    low, high = with_engine(loop.tpot_s, loop.interval_s, replica)
     return (low, loop.tpot_s, high), loop.work.bound_by
 
 
-def _loop(device: str, sizes: Sizes, engine: str, formats: str) -> tuple[ClosedLoop, Replica]:
+def loop_of(device: str, sizes: Sizes, engine: str, formats: str) -> tuple[ClosedLoop, Replica]:
+    """The steady state of a served model, and its replica."""
     model, layout = find_model(str(sizes["model"])), Layout(tp=int(str(sizes["devices"])))
     replica = Replica(find_device(device), model, layout, find_engine(engine), Formats.parse(formats))
     loop = closed_loop(
@@ -125,50 +116,19 @@ def _loop(device: str, sizes: Sizes, engine: str, formats: str) -> tuple[ClosedL
     return loop, replica
 
 
-def _energy(data: Path) -> dict[tuple[str, str], list[tuple[Sizes, float]]]:
-    found = defaultdict(list)
-    for task, prompt in fit_energy.PROMPTS.items():
-        path = data / "ml-energy" / f"{task}.csv"
-        if not path.exists():
-            continue
-        with path.open() as file:
-            for row in csv.DictReader(file):
-                if row["architecture"] == "Dense Transformer":
-                    sizes: Sizes = {
-                        "model": fit_energy.MODELS[row["model_id"]], "devices": int(row["tensor_parallel"]),
-                        "prompt": prompt, "generate": int(float(row["avg_output_len"])),
-                        "batch": max(1, round(float(row["avg_batch_size"]))), "weights": row["weight_precision"],
-                    }  # fmt: skip
-                    found[fit_energy.DEVICE, task].append((sizes, float(row["energy_per_token_joules"])))
-    return found
-
-
-def _say_energy(device: str, sizes: Sizes) -> tuple[Triple, str]:
-    formats = "fp8/bf16" if sizes["weights"] == "fp8" else "bf16"
-    loop, _ = _loop(device, sizes, fit_energy.ENGINE, formats)
-    low, value, high = (joules / int(str(sizes["generate"])) for joules in loop.work.joules)
-    return (low, value, high), loop.work.bound_by
-
-
 TABLES = (
     EndToEndTable(
         "static", "github.com/argonne-lcf/LLM-Inference-Bench, commit 4211f5d (BSD-3)",
         "argonne-llm-inference-bench/{all_results,tp_ep_pp}.csv: Hardware, Num of Hardware, Framework, Model, Input "
         "Output Length (tokens), Batch Size, Latency (s)",
         "none left out: fit_engines.py scores each model with the constants fitted on the others", "s",
-        _static, _say_static, True,
+        _static, _say_static, lambda rows: True,
     ),
     EndToEndTable(
         "served", "github.com/ai-dynamo/aiconfigurator, commit 095f58a (Apache-2.0), serving sample",
-        f"{fit_engines.LATEST_SAMPLE}: model_path, system, isl, osl (tokens), batch_size (requests in flight), "
+        f"{fit_served.SAMPLE}: model_path, system, isl, osl (tokens), batch_size (requests in flight), "
         "tp_size, silicon_tpot_ms",
-        "nothing was fitted on them", "s", _served, _say_served, False,
-    ),
-    EndToEndTable(
-        "energy", "github.com/ml-energy/leaderboard, commit 0cd52da (data Apache-2.0)",
-        "ml-energy/*.csv: architecture, model_id, tensor_parallel, avg_batch_size, avg_output_len (tokens), "
-        "energy_per_token_joules",
-        "none left out: fit_energy.py scores each model with the constants fitted on the others", "J",
-        _energy, _say_energy, True,
+        "by device and model: fit_served.py scores half of the widths with the constants fitted on the other", "s",
+        _served, _say_served, lambda rows: rows.device == fit_served.DEVICE,
     ),
 )  # fmt: skip

@@ -53,14 +53,17 @@ class Core(wiring.Component):
         m = Module()
         m.submodules.control = control = ControlPort(watchdog_cycles=self.core.watchdog_cycles)
         engine = Engine(self.core)
-        # After a fault the host clears everything but its registers, once no burst is outstanding.
-        m.submodules.engine = ResetInserter(control.clear & engine.quiet & engine.faulted)(engine)
+        # After a fault the host clears everything but its registers, once no burst is outstanding. A cycle late, to cut
+        # the path: who asks for the port in this cycle would own it in the next.
+        quiet = Signal()
+        m.d.sync += quiet.eq(engine.quiet)
+        m.submodules.engine = ResetInserter(control.clear & quiet & engine.faulted)(engine)
         wiring.connect(m, engine.m_axi, wiring.flipped(self.m_axi))
         wiring.connect(m, wiring.flipped(self.s_axil), control.bus)
         m.d.comb += [
             engine.start.eq(control.start), engine.program_address.eq(control.program_address),
             engine.program_count.eq(control.program_count), engine.watchdog.eq(control.watchdog),
-            control.status.eq(Cat(engine.running, engine.done, engine.faulted, engine.quiet,
+            control.status.eq(Cat(engine.running, engine.done, engine.faulted, quiet,
                                   Signal(4), engine.code, engine.queue)),
             control.fault_instruction.eq(engine.index), control.cycles.eq(engine.cycles),
             control.counts.eq(engine.counts), control.first_row.eq(engine.first_row),

@@ -209,6 +209,16 @@ def test_training_products_follow_the_published_count():
     assert total(graph, "matmul") == 96 * b * s * n * h**2 + 6 * b * s * h * v
 
 
+def test_training_sums_gradients_of_biases_over_rows():
+    """GPT-3 has a bias at each of q, k, v, output, up and down: one operation an element of what they put out."""
+    b, s, n, h = 3, 2048, 96, 12288
+    graph = training_graph(zoo.architecture("gpt3-175b"), tokens=s, batch=b)
+    sums = [operation for operation in graph if operation.name.endswith(".db")]
+    assert sum(operation.count * flops(graph, operation) for operation in sums) == b * s * n * (3 + 1 + 4 + 1) * h
+    without = training_graph(zoo.architecture("llama-2-7b"), tokens=8)
+    assert not [operation for operation in without if operation.name.endswith(".db")]
+
+
 def test_training_attention_with_and_without_kept_scores():
     work = {
         (flash, recompute): total(training_graph(CONFIG, tokens=32, flash=flash, recompute=recompute), "attention")

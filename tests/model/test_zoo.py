@@ -78,5 +78,7 @@ def test_every_source_is_told():
 def test_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"model must be one of kjv-737k, .*llama-2-7b.*, not 'gpt-9'"):
         zoo.architecture("gpt-9")
+    with pytest.raises(ValueError, match="not 'bert-large'; did you mean bert-large-uncased"):
+        zoo.architecture("bert-large")
     with pytest.raises(ValueError, match="model must be one of kjv-737k, not 'llama-2-7b'"):
         zoo.checkpoint_folder("llama-2-7b")

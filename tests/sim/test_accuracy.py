@@ -107,3 +107,40 @@ def test_layers_are_split_by_product_and_scored_once_more_by_class(tmp_path):
     }  # fmt: skip
     # the card's own rate and bandwidth are above those of its class
     assert found["matmul bf16, by class", False]["bias"] > found["matmul bf16", False]["bias"]
+
+
+def test_rows_that_no_fit_has_seen(tmp_path):
+    """A board a hundredth as fast as 4.6 bits of 3.2e9 weights at 1,008 GB/s; fp16, waves and others are left out."""
+    boards = tmp_path / "llamacpp"
+    boards.mkdir()
+    rate = 1008e9 / (3.21e9 * 4.625 / 8) / 100
+    (boards / "cpu_gpu_power_geerlingguy.csv").write_text(
+        "model,system,engine,eval_tokens_per_s\n"
+        f"Llama 3.2:3b,Pi CM5 - 16GB (Nvidia RTX 4090),GPU,{rate}\n"
+        "Llama 3.2:3b,Pi 400 - 4GB,CPU,1.6\n"
+    )
+    argonne = tmp_path / "argonne-llm-inference-bench"
+    argonne.mkdir()
+    head = "Hardware,Num of Hardware,Framework,Model,Input Output Length,Batch Size,kv_cache_dtype,latency\n"
+    row = 'Nvidia A100 GPU,1,vLLM,meta-llama/Meta-Llama-3-8B,{},{},"Weight = {}, KV Cache = {}",2.0\n'
+    kept = row.format(128, 1, "fp16", "fp8")
+    dropped = row.format(128, 1, "fp16", "fp16") + row.format(2048, 128, "fp16", "int8")  # 51 GB
+    (argonne / "quant_a100_h100.csv").write_text(head + kept + dropped)
+    done = board("--data", str(tmp_path), "--table", "boards", "--table", "quantized", "--json")
+    assert done.returncode == 0, done.stderr
+    narrow, fast = json.loads(done.stdout)["scores"]
+    assert narrow["operation"] == "vllm, fp16 weights, fp8 cache"
+    assert (fast["device"], fast["rows"], fast["used"]) == ("rtx-4090", 1, False)
+    assert -0.99 < fast["bias"] < -0.95  # no faster than the memory, and no slower than a fifth of it
+    assert (narrow["device"], narrow["rows"], narrow["used"]) == ("a100-40", 1, False)
+
+
+def test_a_page_keeps_the_tables_that_are_not_written(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD.parent))
+    import accuracy
+
+    page = "<!-- board: begin -->\n### attention\n\none\n\n### served\n\ntwo\n<!-- board: end -->\n"
+    assert accuracy.board(page, [], {}) == "### attention\n\none\n\n### served\n\ntwo"
+    matmul = accuracy.tables(["matmul"])
+    found = accuracy.board(page, matmul, {"matmul": []}).split("\n\n")
+    assert found == ["### attention", "one", "### served", "two", "### matmul", f"Split {matmul[0].rule}."]

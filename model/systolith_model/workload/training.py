@@ -39,7 +39,8 @@ def training_graph(
     """One step on ``batch`` sequences of ``tokens``: forward, loss, backward, optimizer.
 
     Each product has two in the backward pass, for the gradient of its input (``.dx``) and of its weight
-    (``.dw``). With ``recompute`` "selective" attention runs once more, with "full" every layer does.
+    (``.dw``), and a sum over its rows for that of its bias (``.db``). With ``recompute`` "selective" attention runs
+    once more, with "full" every layer does.
 
     Parameters
     ----------
@@ -171,6 +172,10 @@ class _Backward:
         if self._moving(a):
             how = kept if tied else {**kept, "transposed": "w"}
             made.insert(0, _made(operation, ".dx", "matmul", (out, w), [self.gradient(a)], how))
+        for bias in operation.inputs[2:]:
+            if self.tensors[bias].constant:
+                work = {"flops": self.tensors[out].elements}
+                made.append(_made(operation, ".db", "elementwise", (out,), [self.gradient(bias)], work))
         return made
 
     def _plain_gradient(self, operation: Operation) -> str:

@@ -8,6 +8,7 @@ window of the same length.
 
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def entry(name: str) -> Entry:
         for ending in VARIANTS:
             wanted = wanted.removesuffix(ending)
     if wanted not in index:
-        raise ValueError(f"model must be one of {', '.join(names())}, a folder, or a config.json, not {name!r}")
+        near = [known for known in names() if wanted in known][:3] or get_close_matches(wanted, names(), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"model must be one of {', '.join(names())}, a folder, or a config.json, not {name!r}{hint}")
     record = _file()["models"][index[wanted]]
     return Entry(
         name=record["name"],

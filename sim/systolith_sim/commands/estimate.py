@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
 Prompt = Annotated[int, number("prompt", "tokens of each prompt; of a sequence when training")]
 Generate = Annotated[int, number("generate", "tokens generated for each prompt")]
+Electricity = Annotated[
+    float | None, decimal("electricity", "USD/kWh, for boards that are bought; rent includes it")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def estimate(
     model: Model,
     on: Annotated[str, typer.Option("--on", help="devices to compare, DEVICE[,DEVICE...]")],
-    devices: Annotated[int | None, number("devices", "how many of the device; tp x pp x dp unless given")] = None,
+    devices: Annotated[int | None, number("devices", "how many; replicas of tp x pp unless --dp is given")] = None,
     tp: Annotated[int | None, number("tp", "tensor parallel width")] = None,
     pp: Annotated[int | None, number("pp", "pipeline stages")] = None,
     dp: Annotated[int | None, number("dp", "replicas")] = None,
@@ -49,6 +52,8 @@ def estimate(
     interleave: Annotated[int, number("interleave", "--train: chunks of layers a pipeline stage holds")] = 1,
     zero: Annotated[int, number("zero", "--train: ZeRO stage over the replicas, 0..3")] = 0,
     grid: Annotated[float | None, decimal("grid", "carbon of the grid, g/kWh, for grams per million tokens")] = None,
+    pue: Annotated[float | None, decimal("pue", "energy of the building over that of its machines; 1")] = None,
+    electricity: Electricity = None,
     out: Annotated[Path | None, typer.Option(help="folder for report.html and estimate.json")] = None,
     json: Json = False,
 ) -> None:

@@ -21,6 +21,8 @@ EVEN_SLACK = 1.1
 """Work beyond an even share that FlashAttention 3 plans for (its prepare_varlen_num_blocks, recalled)."""
 PLANNED_SEQUENCES = 992
 """Sequences above which FlashAttention 3 plans no splits (the same function, recalled)."""
+DECODE_TILE = 128.0
+"""Most rows of queries that a thread block holds in decode."""
 SMALL_HEAD = 64
 """Largest head size that takes a library's ``small_head_tile``."""
 WRITE_THREADS_ELEMENTS = 512
@@ -225,6 +227,18 @@ def _stream_s(machine: Machine, moved_bytes: Array) -> Array:
     return moved_bytes / (machine.memory_efficiency * machine.bandwidth_bytes_per_s)
 
 
+def _tile(s: AttentionSizes, library: AttentionLibrary) -> Array:
+    """Rows of queries that a thread block holds."""
+    return np.where(s.head_size <= SMALL_HEAD, library.small_head_tile, library.query_tile).astype(float)
+
+
+def decode_operations(s: AttentionSizes, library: AttentionLibrary) -> Array:
+    """Operations that a decode executes: tiles are multiplied whole, however few of their rows a query fills."""
+    tile = np.minimum(_tile(s, library), DECODE_TILE)
+    tiles = s.batch * s.kv_heads * np.ceil(s.heads / s.kv_heads / tile)
+    return 2 * tiles * tile * np.minimum(s.keys, s.window) * (s.head_size + s.value_size)
+
+
 def _blocks(
     machine: Machine,
     s: AttentionSizes,
@@ -234,7 +248,7 @@ def _blocks(
     quantized: bool,
     c: AttentionConstants,
 ) -> _Blocks:
-    tile = np.where(s.head_size <= SMALL_HEAD, library.small_head_tile, library.query_tile).astype(float)
+    tile = _tile(s, library)
     keys = float(library.quantized_keys if quantized else 128)
     unit_rate = fit.efficiency * machine.peak_ops_per_s / machine.units
     multiply = 2 * tile * keys * (s.head_size + s.value_size) / unit_rate
@@ -289,7 +303,7 @@ def _decode_s(
 ) -> tuple[Array, Array]:
     """Seconds of the split kernel, and of the kernels that plan and merge the splits."""
     group = s.heads / s.kv_heads
-    tile = np.minimum(blocks.tile, 128.0)
+    tile = np.minimum(blocks.tile, DECODE_TILE)
     share = c.decode_share * tile / blocks.tile
     rows = s.batch * s.kv_heads * np.ceil(group / tile)
     walked = np.ceil(np.minimum(s.keys, s.window) / blocks.key_block)

@@ -31,12 +31,18 @@ SCORES = tuple(2**power for power in (10, 13, 15, 17, 19, 21))
 HEAD_SIZES = (64, 128)
 MAIN_WEIGHTS = (2048, 4096)
 """(k, n) of the weights that come from main memory."""
-ROUNDS = 2
-"""Everything short is measured again after everything else: other work comes in bursts."""
+SIDE_SIZES = (512, 16384)
+"""k, and n, of weights that are otherwise as those: short and long rows, few and many of them."""
+SIDE_ROWS = (1, 4, 16, 64, 256)
+"""Rows of the products with them."""
+ROUNDS = 4
+"""Everything short is measured again after everything else, and the fastest counts: other work comes in bursts."""
 LONG_S = 0.005
 """What takes longer is measured once."""
 LONGEST_S = 1.0
 """A curve ends before a size that would take longer than this."""
+POWER_S = 1.0
+"""Seconds of each measurement of power."""
 Step = Callable[[str, int], None]
 """Told what was measured, and the number of measurements in all."""
 Progress = Callable[[str, int, int | None], None]
@@ -49,8 +55,8 @@ class Measured:
     threads: int
     caches: dict[str, int]
     timings: dict[str, dict[float, Timing]] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)
-    """Elements of the weights of each product curve."""
+    weights: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """(k, n) of each product curve."""
     bandwidth: dict[str, tuple[float, Timing]] = field(default_factory=dict)
     """Bytes per second read at each level."""
     copy_bytes_per_s: float = 0.0
@@ -236,9 +242,9 @@ def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
     yield _Job(f"launch.{numbers}", 1, lambda: workloads.product(numbers, first, [small]))
     for level, shape, copies in _weights(found.caches, numbers):
         name = f"product.{numbers}.{level}"
-        found.weights[name] = shape[0] * shape[1]
+        found.weights[name] = shape
         make = partial(kept.get, numbers, shape, copies)
-        for rows in ROWS:
+        for rows in SIDE_ROWS if level.startswith("main.") else ROWS:
             yield _Job(name, rows, lambda rows=rows, make=make: workloads.product(numbers, rows, make()))
     if numbers == "int8":
         return
@@ -256,7 +262,7 @@ def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
 
 
 def _weights(caches: dict[str, int], numbers: Format) -> Iterator[tuple[str, tuple[int, int], int]]:
-    """(level, (k, n), copies) of weights that come from each level.
+    """(level, (k, n), copies) of weights that come from each level; from main memory of several shapes.
 
     A virtual machine shares the last cache with strangers, so a quarter of it is taken for its level.
     """
@@ -265,8 +271,13 @@ def _weights(caches: dict[str, int], numbers: Format) -> Iterator[tuple[str, tup
         share = size // 2 if level == "l2" else min(size // 4, 8 * caches.get("l2", size))
         side = max(64, int((share / width) ** 0.5) // 64 * 64)
         yield level, (side, side), 1
+    for level, (k, n) in {"main": MAIN_WEIGHTS, **({} if numbers == "int8" else _sides())}.items():
+        yield level, (k, n), max(1, -(-min(2 * largest, 2**28) // (k * n * width)))
+
+
+def _sides() -> dict[str, tuple[int, int]]:
     k, n = MAIN_WEIGHTS
-    yield "main", (k, n), max(2, -(-min(2 * largest, 2**28) // (k * n * width)))
+    return {f"main.{axis}{size}": (size, n) if axis == "k" else (k, size) for axis in "kn" for size in SIDE_SIZES}
 
 
 def _read_bandwidth(size_bytes: int, clock: Clock, budget_s: float) -> tuple[float, Timing]:
@@ -290,11 +301,13 @@ def _power(found: Measured) -> None:
     counters = power.package_counters()
     if not counters:
         return
-    found.idle_w, _ = power.average_power_w(lambda: time.sleep(0.05), 1.0, counters)
+    found.idle_w, _ = power.average_power_w(lambda: time.sleep(0.05), POWER_S, counters)
     for numbers in FORMATS:
         if (action := workloads.product(numbers, 256, [workloads.filled(numbers, 1024, 1024)])) is not None:
-            watts, calls = power.average_power_w(action, 1.0, counters)
-            found.compute_w[numbers] = watts, calls * 2.0 * 256 * 1024 * 1024
+            watts, calls = power.average_power_w(action, POWER_S, counters)
+            if watts is not None:
+                found.compute_w[numbers] = watts, calls / POWER_S * 2.0 * 256 * 1024 * 1024
     array = workloads.filled("fp32", 2**25)
-    watts, calls = power.average_power_w(array.sum, 1.0, counters)
-    found.stream_w = watts, calls * 4.0 * array.numel()
+    watts, calls = power.average_power_w(array.sum, POWER_S, counters)
+    if watts is not None:
+        found.stream_w = watts, calls / POWER_S * 4.0 * array.numel()

@@ -1,5 +1,6 @@
 """Calibrate a GPU that torch sees: peak rates, memory, starts; the rest of its kernel parameters from its class."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ FORMATS: tuple[Format, ...] = ("fp32", "bf16", "fp16", "int8")
 SIDE = 8192
 """Rows, depth and columns of the product that gives the peak."""
 COPY_BYTES = 2**30
+POWER_S, POWER_CALLS = 3.0, 20
+"""Seconds under load whose second half is read, and calls between two readings."""
 HERE, FAMILY = "here", "class"
 
 
@@ -46,8 +49,8 @@ def gpu_facts() -> Facts | None:
                   int(getattr(properties, "L2_cache_size", 0)), "cuda", clock)  # fmt: skip
     try:
         torch.cuda.power_draw(0)
-    except (RuntimeError, ModuleNotFoundError):
-        return facts  # NVML or its bindings are not there
+    except Exception:  # NVML's own errors share no base that could be named without its bindings
+        return facts
     return replace(facts, power_w=lambda: torch.cuda.power_draw(0) / 1e3)
 
 
@@ -97,13 +100,15 @@ def _product(numbers: Format, facts: Facts) -> Action | None:
     return workloads.product(numbers, SIDE, [weights])
 
 
-def _power_under(action: Action, facts: Facts, calls: int = 20) -> float:
+def _power_under(action: Action, facts: Facts) -> float:
+    """Board power while an action runs again and again: NVML reports the mean of up to a second before."""
     assert facts.power_w is not None  # the caller looked
     seen: list[float] = []
-    for _ in range(calls):
-        action()
+    end = time.perf_counter() + POWER_S
+    while not seen or time.perf_counter() < end:
+        facts.clock(action, POWER_CALLS)
         seen.append(facts.power_w())
-    return sorted(seen)[len(seen) * 3 // 4]
+    return sorted(seen[len(seen) // 2 :])[len(seen) // 4]
 
 
 REPLAYED = 20
@@ -157,11 +162,16 @@ def _describe(
             ),
         },
         eager_launch_s=_datum(eager.seconds),
-        power=Power() if power.idle_w is None else Power(idle_w=_datum(power.idle_w)),
+        power=Power() if power.idle_w is None else _measured_power(power.idle_w),
         op_energy_j={numbers: datum for numbers, watts in power.compute_w.items()
                      if (datum := _above(watts, power.idle_w, peaks[numbers])) is not None},
     )  # fmt: skip
     return bare.model_copy(update={"kernel": _kernel(bare, started.seconds / REPLAYED)})
+
+
+def _measured_power(idle_w: float) -> Power:
+    """Bytes and operations are what is drawn above the idle power, so that is the floor."""
+    return Power(idle_w=_datum(idle_w), active_w=_datum(idle_w, note="bytes and operations are counted above it"))
 
 
 def _kernel(bare: Device, launch_s: float) -> KernelParameters:

@@ -68,6 +68,8 @@ class DeviceClass(Strict):
     """As in ``KernelParameters``."""
     attention_wide: AttentionParameters | None = None
     """The same where one unit's peak is ``WIDE_UNIT_OPS_PER_S`` or more."""
+    active_over_idle: Datum | None = None
+    """Floor of the power while kernels run over that without work, where a file states only the latter."""
     errors: tuple[RegimeError, ...] = ()
     """Scored with the device under test left out of the fit."""
 

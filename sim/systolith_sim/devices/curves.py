@@ -1,8 +1,9 @@
 """A calibrated machine: seconds of operations from curves measured on it, at other sizes.
 
-A product (m, k) by (k, n) costs its start and, for each of its k n weights, seconds that depend on m and on the
-level of memory the weights come from. Norms, rotations, activations and additions are curves over elements;
-attention without a fused kernel is one over the scores, for two head sizes, and one over the keys of a decode step.
+A product (m, k) by (k, n) costs its start and, for each of its k n weights, seconds that depend on m and on the level
+of memory the weights come from; from main memory also on k and on n. Norms, rotations, activations and additions are
+curves over elements; attention without a fused kernel is one over the scores, for two head sizes, and one over the
+keys of a decode step.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from systolith_model.formats import Format
-from systolith_model.graph import Graph, Operation, flops, matmul_shape
+from systolith_model.graph import Graph, MatmulShape, Operation, flops, matmul_shape
 from systolith_sim.devices.device import Curve, Device, KernelParameters, Operator
 from systolith_sim.devices.gemm import Terms, missing_share
 
@@ -52,10 +53,10 @@ def curve_terms(
 
 
 def product_s(
-    parameters: KernelParameters, numbers: Format, sizes: Sequence[tuple[str, float]], m: float, weights: float,
+    parameters: KernelParameters, numbers: Format, sizes: Sequence[tuple[str, float]], shape: MatmulShape,
     working_set_bytes: float,
 ) -> float:
-    """Seconds of a product of m rows by ``weights`` weights without its start.
+    """Seconds of a product without its start.
 
     Parameters
     ----------
@@ -64,14 +65,28 @@ def product_s(
     working_set_bytes : float
         Passes before the same weights are read again.
     """  # fmt: skip
-    known = [(size, parameters.curves[f"product.{numbers}.{name}"]) for name, size in sizes
+    known = [(size, f"product.{numbers}.{name}") for name, size in sizes
              if f"product.{numbers}.{name}" in parameters.curves]  # fmt: skip
-    seconds, share = 0.0, 1.0
-    for size, curve in known[:-1]:
+    weight_s, share = 0.0, 1.0
+    for size, name in known[:-1]:
         missed = float(missing_share(working_set_bytes, size))
-        seconds += share * (1 - missed) * weights * interpolate(curve, m)
+        weight_s += share * (1 - missed) * interpolate(parameters.curves[name], shape.m)
         share *= missed
-    return seconds + share * weights * interpolate(known[-1][1], m)
+    return shape.batch * shape.k * shape.n * (weight_s + share * _weight_s(parameters, known[-1][1], shape))
+
+
+def _weight_s(parameters: KernelParameters, name: str, shape: MatmulShape) -> float:
+    """Seconds of a weight by a curve, times what its neighbours of other k and of other n say of each."""
+    curve = parameters.curves[name]
+    own = interpolate(curve, shape.m)
+    factor = 1.0
+    for axis, (letter, size) in enumerate((("k", shape.k), ("n", shape.n))):
+        sides = [side for other, side in parameters.curves.items() if other.startswith(f"{name}.{letter}")]
+        points = [(one.weights[axis], interpolate(one, shape.m) / own) for one in (curve, *sides) if one.weights]
+        if points:
+            at, ratios = zip(*sorted(points), strict=True)
+            factor *= float(np.exp(np.interp(np.log(size), np.log(at), np.log(ratios))))
+    return own * factor
 
 
 def level_sizes(device: Device) -> list[tuple[str, float]]:
@@ -88,8 +103,7 @@ def _product(
     a, w = graph.inputs_of(operation)[:2]
     moved = a.bytes + w.bytes + sum(tensor.bytes for tensor in graph.outputs_of(operation))
     working = (reuse if w.constant else w.bytes) + moved - w.bytes
-    weights = float(shape.batch * shape.k * shape.n)
-    body = product_s(parameters, numbers, level_sizes(device), shape.m, weights, max(working, moved))
+    body = product_s(parameters, numbers, level_sizes(device), shape, max(working, moved))
     special = parameters.formats.get(numbers)
     launch = (special.launch_s if special and special.launch_s else parameters.launch_s).value
     start = launch * _factor(parameters, numbers)

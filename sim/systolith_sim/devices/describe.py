@@ -1,5 +1,6 @@
 """From measurements to a device: curves, memories, power, and the error on sizes that the curves do not hold."""
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ def describe(found: "Measured", name: str) -> Device:
         sources={
             HERE: "measured on this machine, low quantile of repeats, CPU time of the busiest thread, "
             + measure.versions(),
-            **({RAPL: "RAPL counters of the processor packages, read while measuring"} if has_power else {}),
+            **({RAPL: "RAPL counters of packages and their memory, read while measuring"} if has_power else {}),
         },
         units=Units(name="thread", count=found.threads, source=HERE, confidence="measured"),
         peak_ops_per_s={numbers: _datum(peak(found, numbers)) for numbers in known},
@@ -77,8 +78,9 @@ def curves(found: "Measured") -> dict[str, Curve]:
         if name in found.weights:
             start = _launch(found, _numbers(name)).seconds
             # A start that took longer than the whole was disturbed; a tenth of the whole is left at least.
-            seconds = [max(whole - start, whole / 10) / found.weights[name] for whole in seconds]
-        kept[name] = Curve(at=at, seconds=tuple(_rounded(one) for one in seconds), source=HERE)
+            seconds = [max(whole - start, whole / 10) / prod(found.weights[name]) for whole in seconds]
+        kept[name] = Curve(at=at, seconds=tuple(_rounded(one) for one in seconds), source=HERE,
+                           weights=found.weights.get(name))  # fmt: skip
     return kept
 
 
@@ -111,7 +113,7 @@ def _floor(found: "Measured", name: str) -> float:
 def peak(found: "Measured", numbers: Format) -> float:
     """Operations per second of the fastest product."""
     rates = [
-        2 * rows * found.weights[name] / timing.seconds
+        2 * rows * prod(found.weights[name]) / timing.seconds
         for name, timings in found.timings.items()
         if name.startswith(f"product.{numbers}.")
         for rows, timing in timings.items()
@@ -155,7 +157,7 @@ def _regime(found: "Measured", name: str, size: float) -> tuple[Operator, Regime
     if start > timings[size].seconds / 2:
         return operator, "launch"
     if operator == "matmul":
-        compute = 2 * size * found.weights[name] / peak(found, _numbers(name))
+        compute = 2 * size * prod(found.weights[name]) / peak(found, _numbers(name))
         return operator, "compute" if compute > timings[size].seconds / 2 else "memory"
     return operator, "memory" if operator == "streaming" or name.endswith("decode") else "compute"
 

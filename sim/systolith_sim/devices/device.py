@@ -77,7 +77,24 @@ class Power(Strict):
     idle_w: Datum | None = None
     """Powered, no work."""
     active_w: Datum | None = None
-    """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``."""
+    """Floor while kernels run, before operations and bytes are counted; without it, ``idle_w``, on a GPU times the
+    ratio of its class."""
+    random_ops_per_s: Datum | None = None
+    """Operations a second of a product of random bf16 matrices of 8192 x 8192, which the limit slows down; tables of
+    products are measured with unfilled weights, mostly zeros, which draw less power."""
+
+
+class Host(Strict):
+    """The machine around the devices, with everything that draws power beside them, down to its supply's losses."""
+
+    name: str
+    """What it is."""
+    devices: PositiveInt = 1
+    """How many of the device share it."""
+    load_w: Datum
+    """Of the whole machine without its devices, while these work; 0 where ``power`` is that of the whole machine."""
+    idle_w: Datum | None = None
+    """The same while they wait; without it, ``load_w``."""
 
 
 class FormatParameters(Strict):
@@ -123,6 +140,8 @@ class Curve(Strict):
     """Measured at each size, or seconds a weight where the curve is a product's."""
     source: str
     """Key of ``sources``."""
+    weights: tuple[PositiveInt, PositiveInt] | None = None
+    """(k, n) of the weights where the curve is a product's."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
@@ -187,6 +206,15 @@ class RegimeError(Strict):
     """Key of ``sources``."""
 
 
+class Achieved(Strict):
+    """Published shares of a device's peaks, in place of its class's; the rest stays the class's."""
+
+    compute: Datum | None = None
+    """Share of the peak rate that large products reach."""
+    memory: Datum | None = None
+    """Share of the main memory's bandwidth that long streams reach."""
+
+
 class Device(Strict):
     """One machine. Peak rates are dense and count two operations a multiply-accumulate."""
 
@@ -214,6 +242,8 @@ class Device(Strict):
     """To other devices and the host."""
     power: Power = Power()
     """Without the host."""
+    host: Host | None = None
+    """What is around it; without it, not known."""
     op_energy_j: dict[str, Datum] = Field(default_factory=dict)
     """Dynamic energy of an operation (half a multiply-accumulate) by format; of an event for an FPGA core."""
     price_usd_per_hour: Datum | None = None
@@ -224,6 +254,8 @@ class Device(Strict):
     """Fitted on measurements of this device; without it, from ``same_die``, or its class and its peak rates."""
     same_die: str = ""
     """Packaged device with the same units at the same power, whose kernel parameters hold here too."""
+    achieved: Achieved | None = None
+    """What others reached on it, where it has no ``kernel`` of its own."""
     core: CorePart | None = None
     """This project's core on the part, instead of kernel parameters; FPGAs only."""
     errors: tuple[RegimeError, ...] = ()

@@ -73,6 +73,9 @@ class KernelTime:
     """Format the product is computed in, which may be wider than its operands."""
     error_source: str
     """Where the interval comes from."""
+    padding_flops: int = 0
+    """Operations beside ``flops`` on rows of a tile that no query fills: they cost energy, and time where compute
+    bounds."""
 
 
 def computed_in(device: Device, wanted: Format) -> Format:
@@ -156,8 +159,9 @@ def kernel_time(
     regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
     variant = variant_of(device, numbers) if operator == "matmul" else numbers
     low, high, source = interval_factors(device, operator, regime, variant)
-    count, moved = flops(graph, operation), traffic(graph, operation).total
-    return KernelTime(total, compute, memory, start, regime, count, moved, total * low, total * high, numbers, source)
+    count, moved, ends = flops(graph, operation), traffic(graph, operation).total, (total * low, total * high)
+    padding = max(0, _executed(device, graph, operation) - count)
+    return KernelTime(total, compute, memory, start, regime, count, moved, *ends, numbers, source, padding)
 
 
 def regimes(terms: Terms) -> NDArray[np.str_]:
@@ -343,16 +347,33 @@ def ragged_fit(parameters: AttentionParameters) -> RaggedFit:
     )  # fmt: skip
 
 
-def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+def _attention_sizes(graph: Graph, operation: Operation) -> fused.AttentionSizes:
     q, k, v = graph.inputs_of(operation)[:3]
     attributes = operation.attributes
     batch, heads, queries, size = q.shape
-    parameters, causal = attention_of(device), bool(attributes.get("causal"))
-    kv_bytes, shared = BITS[k.format] / 8, "value_size" in attributes
-    sizes = fused.AttentionSizes.of(
+    return fused.AttentionSizes.of(
         batch, heads, k.shape[1], queries, k.shape[2], size,
         int(attributes.get("value_size", v.shape[-1])), int(attributes.get("window", 0)) or np.inf,
     )  # fmt: skip
+
+
+def _executed(device: Device, graph: Graph, operation: Operation) -> int:
+    """Operations with those on padding, where a fused attention has one query a sequence; else 0."""
+    if device.kind != "gpu" or operation.kind != "attention" or graph.inputs_of(operation)[0].shape[2] > 1:
+        return 0
+    parameters = attention_of(device)
+    if parameters is None:
+        return 0
+    library = fused.LIBRARIES[parameters.library]
+    return int(fused.decode_operations(_attention_sizes(graph, operation), library)[0])
+
+
+def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+    q, k = graph.inputs_of(operation)[:2]
+    attributes = operation.attributes
+    parameters, causal = attention_of(device), bool(attributes.get("causal"))
+    kv_bytes, shared = BITS[k.format] / 8, "value_size" in attributes
+    sizes = _attention_sizes(graph, operation)
     if device.kind == "gpu" and parameters is not None:
         return fused_attention(
             device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8, kv_bytes=kv_bytes,

@@ -126,12 +126,14 @@ def _kernel(device: Device) -> str:
         return f"cycle model of the {device.core.preset} core"
     if device.kernel is not None:
         return "its own"
-    return f"of {device.same_die}, the same die" if device.same_die else f"of the {device.kind} class"
+    if device.same_die:
+        return f"of {device.same_die}, the same die"
+    return f"of the {device.kind} class" + (", with published shares of the peaks" if device.achieved else "")
 
 
 def _kernel_figures(device: Device) -> dict[str, Figure]:
     sibling = find_device(device.same_die) if device.same_die and not device.kernel else device
-    sources: Mapping[str, str] = sibling.sources if sibling.kernel else class_of(device.kind).sources
+    sources: Mapping[str, str] = sibling.sources if sibling.kernel else device.sources | class_of(device.kind).sources
     return {path: _figure(path, datum, sources) for path, datum in figures_of(parameters_of(device), "kernel")}
 
 

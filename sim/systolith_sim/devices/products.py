@@ -39,10 +39,17 @@ def per_device(resolve: Callable[Concatenate[Device, P], R]) -> Callable[Concate
 
 @per_device
 def parameters_of(device: Device) -> KernelParameters:
-    """Fitted parameters of a device or of one with the same die, else its class's."""
+    """Fitted parameters of a device or of one with the same die, else its class's with the shares others reached."""
     if device.kernel is None and device.same_die:
         return parameters_of(find_device(device.same_die))
-    return device.kernel if device.kernel is not None else class_of(device.kind).parameters(device)
+    if device.kernel is not None:
+        return device.kernel
+    parameters = class_of(device.kind).parameters(device)
+    if device.achieved is None:
+        return parameters
+    compute, memory = device.achieved.compute, device.achieved.memory
+    known = {"compute_efficiency": compute, "memory_efficiency": memory, "streaming_efficiency": memory}
+    return parameters.model_copy(update={name: datum for name, datum in known.items() if datum is not None})
 
 
 @per_device

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import device_names, find_device
+from systolith_sim.energy.host_energy import host_power_w, idle_host_power_w
 from systolith_sim.estimate.closed_loop import ClosedLoop, closed_loop
 from systolith_sim.estimate.engine import default_engine, find_engine
 from systolith_sim.estimate.generate import memory_of
@@ -102,6 +103,9 @@ class Option(BaseModel):
     usd_per_hour: float | None
     usd_per_million_tokens: float | None
     power_w: float | None
+    """Of the devices, at work and idle between."""
+    power_with_host_w: float | None
+    """The same with their hosts, where these are known."""
     reason: str
 
 
@@ -160,7 +164,8 @@ def advise(name: str, demand: Demand, *, on: Sequence[str] = ()) -> Advice:
 
 NOTES = (
     "Requests come evenly and are all alike; a burst needs more. FPGA boards are left out: their core is too small.",
-    "Prices are on demand or boards written off over three years; they go stale fast. Hosts are not counted.",
+    "Rent is on demand, with hosts and electricity; a board is written off over three years, without. Both go stale.",
+    "Power is that of devices at work and idle between, and with their hosts where these are known.",
     "A narrower format is preferred only where it is cheaper by the factors of the documentation: measure quality.",
 )
 
@@ -234,15 +239,29 @@ def _served(device: Device, demand: Demand, format: str, tp: int, batch: int, lo
     price = price_of(device).usd_per_hour
     hourly = None if price is None else price[1] * tp * replicas
     tokens_per_s = demand.rate * demand.generate
-    joules = loop.work.joules[1]
+    load = demand.rate / (replicas * loop.requests_per_s)
+    joules = loop.work.limited_joules(device, tp)[1]
+    power_w, with_host_w = _mean_power_w(device, tp * replicas, joules * demand.rate, load)
     return Option(
         device=device.id, devices=tp * replicas, replicas=replicas, tp=tp, batch=batch, format=format,
         latency_s=loop.latency_s, ttft_s=loop.ttft_s, tpot_s=loop.tpot_s if demand.generate > 1 else None,
-        requests_per_s=replicas * loop.requests_per_s, load=demand.rate / (replicas * loop.requests_per_s),
+        requests_per_s=replicas * loop.requests_per_s, load=load,
         usd_per_hour=hourly,
         usd_per_million_tokens=None if hourly is None else hourly / SECONDS_PER_HOUR / tokens_per_s * MILLION,
-        power_w=joules * demand.rate if joules else None, reason="",
+        power_w=power_w, power_with_host_w=with_host_w, reason="",
     )  # fmt: skip
+
+
+def _mean_power_w(device: Device, devices: int, busy_w: float, load: float) -> tuple[float | None, float | None]:
+    """Watts of devices that work a share ``load`` of the time, alone and with their hosts; None where not known."""
+    idle = device.power.idle_w
+    if not busy_w or idle is None:
+        return None, None
+    alone_w = busy_w + (1 - load) * devices * idle.value
+    hosts = host_power_w(device, devices), idle_host_power_w(device, devices)
+    if hosts[0] is None or hosts[1] is None:
+        return alone_w, None
+    return alone_w, alone_w + load * hosts[0][1] + (1 - load) * hosts[1][1]
 
 
 def _quick(option: Option, demand: Demand) -> bool:

@@ -1,7 +1,7 @@
 """What the command asks: names and numbers as typed, checked and turned into estimates, one a device."""
 
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, prod
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
@@ -9,11 +9,11 @@ from systolith_sim.devices.library import find_device
 from systolith_sim.estimate.engine import default_engine, find_engine
 from systolith_sim.estimate.generate import Estimate, estimate
 from systolith_sim.estimate.models import Model, find_model
-from systolith_sim.estimate.price import carbon_g_per_million
 from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
 from systolith_sim.estimate.served import estimate_served
+from systolith_sim.estimate.site import Site, at_site
 from systolith_sim.estimate.training import estimate_training
 from systolith_sim.parallel.layout import Layout, recompute_of
 
@@ -52,6 +52,13 @@ class Ask:
     interleave: int = 1
     zero: int = 0
     grid: float | None = None
+    pue: float | None = None
+    electricity: float | None = None
+
+    @property
+    def site(self) -> Site:
+        """Where the machines stand."""
+        return Site(pue=self.pue, electricity=self.electricity, grid=self.grid)
 
     def __post_init__(self) -> None:
         for name in ("devices", "tp", "pp", "dp", "ep", "micro_batch"):
@@ -67,6 +74,7 @@ class Ask:
         for name in ("recompute", "micro_batch", "interleave", "zero"):
             if not self.train and getattr(self, name) != getattr(type(self), name):
                 raise ValueError(f"{name} must not be given without train, not {getattr(self, name)}")
+        _ = self.site  # is checked as it is made
         if self.train and self.closed_loop:
             raise ValueError("train must not be given with closed-loop")
         if self.objective not in OBJECTIVES:
@@ -84,8 +92,7 @@ def answer(ask: Ask) -> list[Estimate]:
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
-    found = [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
-    return [_with_carbon(one, ask.grid) for one in found]
+    return [_answer(ask, model, request, bounds, find_device(name.strip())) for name in ask.on]
 
 
 def formats_of(device: Device, text: str | None) -> Formats:
@@ -107,6 +114,9 @@ def _answer(ask: Ask, model: Model, request: Request, bounds: Bounds, device: De
     request = replace(request, formats=formats_of(device, ask.format))
 
     def evaluate(layout: Layout) -> Estimate:
+        return at_site(alone(layout), ask.site)
+
+    def alone(layout: Layout) -> Estimate:
         if ask.train:
             return estimate_training(ask.model, model, device, request, layout, find_recipe(ask.engine))
         engine = find_engine(ask.engine or default_engine(device))
@@ -135,7 +145,7 @@ def _base(ask: Ask) -> Layout:
 
 
 def layout_of(ask: Ask, model: Model) -> Layout:
-    """The layout asked for; devices without degrees are one tensor parallel group, as far as heads divide.
+    """The layout asked for; devices left over make replicas, without any degree first one tensor parallel group.
 
     Raises
     ------
@@ -143,14 +153,12 @@ def layout_of(ask: Ask, model: Model) -> Layout:
         If the degrees do not make the devices, or do not split the model.
     """
     degrees = {"tp": ask.tp, "pp": ask.pp, "dp": ask.dp}
-    product = 1
-    for degree in degrees.values():
-        product *= degree or 1
-    devices = product if ask.devices is None else ask.devices
     given = {name: degree for name, degree in degrees.items() if degree is not None}
-    if ask.devices is not None and not given:
-        tp = max(size for size in range(1, devices + 1) if devices % size == 0 and model.n_heads % size == 0)
-        given = {"tp": tp, "dp": devices // tp}
+    devices = prod(given.values()) if ask.devices is None else ask.devices
+    if not given:
+        given["tp"] = max(size for size in range(1, devices + 1) if devices % size == 0 and model.n_heads % size == 0)
+    if ask.dp is None and devices % prod(given.values()) == 0:
+        given["dp"] = devices // prod(given.values())
     base = _base(ask)
     layout = Layout(
         tp=given.get("tp", 1), pp=given.get("pp", 1), dp=given.get("dp", 1), ep=ask.ep or 1,
@@ -161,12 +169,3 @@ def layout_of(ask: Ask, model: Model) -> Layout:
         raise ValueError(f"tp x pp x dp must be the {devices} devices, not {layout.tp} x {layout.pp} x {layout.dp}")
     layout.check(model)
     return layout
-
-
-def _with_carbon(one: Estimate, grid_g_per_kwh: float | None) -> Estimate:
-    joules = one.result.energy_j_per_token
-    if grid_g_per_kwh is None or joules is None:
-        return one
-    carbon = carbon_g_per_million(joules, grid_g_per_kwh)
-    words = f"{carbon.value:.3g} g CO2 equivalent a million tokens: {carbon.source}"
-    return one.with_provenance(carbon=words)

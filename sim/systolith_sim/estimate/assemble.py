@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
+from systolith_sim.energy.host_energy import host_power_w, host_words
 from systolith_sim.estimate.price import price_of, price_per_million
 from systolith_sim.estimate.result import EstimateResult, MemoryBytes, Parallel
 from systolith_sim.estimate.tally import Tally
@@ -11,6 +12,7 @@ from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.memory import Memory
 
 Ends = tuple[float, float]
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +43,11 @@ def assembled(parts: Parts) -> EstimateResult:
     whole, device, layout = parts.whole, parts.device, parts.layout
     low, high = parts.interval_s
     rate, rates = parts.tokens / whole.seconds, (parts.tokens / high, parts.tokens / low)
-    interval = {**parts.intervals, "total_s": (low, high), "tokens_per_s": rates}
-    joules = None
-    if not parts.lacking:
-        joules = [layout.dp * end for end in whole.limited_joules(device, layout.tp * layout.pp)]
-        interval["energy_j"] = (joules[0], joules[2])
-        interval["energy_j_per_token"] = (joules[0] / parts.tokens, joules[2] / parts.tokens)
-        interval["power_w"] = (joules[0] / whole.seconds, joules[2] / whole.seconds)
     price = price_of(device)
-    priced = price_per_million(price, layout.devices, rate, rates)
-    if priced is not None:
-        interval["price_usd_per_million_tokens"] = (priced[0], priced[2])
+    ends = _energy_ends(parts)
+    ends["price_usd_per_million_tokens"] = price_per_million(price, layout.devices, rate, rates)
+    value = {name: None if triple is None else triple[1] for name, triple in ends.items()}
+    inner = {name: (triple[0], triple[2]) for name, triple in ends.items() if triple is not None}
     return EstimateResult(
         model=parts.name,
         device=device.id,
@@ -63,16 +59,45 @@ def assembled(parts: Parts) -> EstimateResult:
         tpot_s=parts.tpot_s,
         total_s=whole.seconds,
         tokens_per_s=rate,
-        energy_j=joules[1] if joules else None,
-        energy_j_per_token=joules[1] / parts.tokens if joules else None,
-        power_w=joules[1] / whole.seconds if joules else None,
-        price_usd_per_million_tokens=priced[1] if priced else None,
+        energy_j=value["energy_j"],
+        energy_j_per_token=value["energy_j_per_token"],
+        power_w=value["power_w"],
+        host_power_w=value["host_power_w"],
+        energy_with_host_j=value["energy_with_host_j"],
+        energy_with_host_j_per_token=value["energy_with_host_j_per_token"],
+        price_usd_per_million_tokens=value["price_usd_per_million_tokens"],
         memory_bytes=_memory(parts.memory),
         fits=parts.memory.fits,
         bound_by=whole.bound_by,
-        interval=interval,
-        provenance={**parts.provenance, "price": price.source},
+        interval={**parts.intervals, "total_s": (low, high), "tokens_per_s": rates, **inner},
+        provenance={**parts.provenance, "price": price.source, "host": host_words(device)},
     )
+
+
+def _energy_ends(parts: Parts) -> dict[str, Triple | None]:
+    """(low, value, high) of every figure of energy and power; None where one is not known."""
+    whole, device, layout, tokens = parts.whole, parts.device, parts.layout, parts.tokens
+    hosts_w, joules, with_hosts = host_power_w(device, layout.devices), None, None
+    if not parts.lacking:
+        low, value, high = whole.limited_joules(device, layout.tp * layout.pp)
+        joules = layout.dp * low, layout.dp * value, layout.dp * high
+    if joules is not None and hosts_w is not None:
+        # The shorter the run, the less its hosts draw.
+        seconds = parts.interval_s[0], whole.seconds, parts.interval_s[1]
+        low, value, high = (mine + watts * long for mine, watts, long in zip(joules, hosts_w, seconds, strict=True))
+        with_hosts = low, value, high
+    return {
+        "energy_j": joules,
+        "energy_j_per_token": _divided(joules, tokens),
+        "power_w": _divided(joules, whole.seconds),
+        "host_power_w": hosts_w,
+        "energy_with_host_j": with_hosts,
+        "energy_with_host_j_per_token": _divided(with_hosts, tokens),
+    }
+
+
+def _divided(triple: Triple | None, by: float) -> Triple | None:
+    return None if triple is None else (triple[0] / by, triple[1] / by, triple[2] / by)
 
 
 def _memory(memory: Memory) -> MemoryBytes:

@@ -16,7 +16,7 @@ def layout_words(result: EstimateResult) -> str:
 
 
 def figure_cells(result: EstimateResult) -> list[str]:
-    """First token, token, total, rate, energy, power, price and memory; a dash where there is none."""
+    """First token, token, total, rate, energy without and with hosts, power, price and memory; a dash for none."""
     price = result.price_usd_per_million_tokens
     return [
         _figure(result, "ttft_s", "s"),
@@ -24,10 +24,18 @@ def figure_cells(result: EstimateResult) -> list[str]:
         _figure(result, "total_s", "s"),
         f"{result.tokens_per_s:,.4g}",
         _figure(result, "energy_j_per_token", "J"),
-        "-" if result.power_w is None else si(result.power_w, "W"),
+        _figure(result, "energy_with_host_j_per_token", "J"),
+        _power(result),
         "-" if price is None else f"{price:.3g}",
         f"{result.memory_bytes.total / GB:.1f} GB",
     ]
+
+
+def _power(result: EstimateResult) -> str:
+    """Devices, and their hosts where they are known."""
+    if result.power_w is None:
+        return "-"
+    return si(result.power_w, "W") + (f" + {si(result.host_power_w, 'W')}" if result.host_power_w else "")
 
 
 def _figure(result: EstimateResult, name: str, unit: str) -> str:

@@ -1,9 +1,9 @@
-"""Inference engines: what belongs to the software around the kernels, at most two constants each, from files."""
+"""Inference engines: what belongs to the software around the kernels, few constants each, from files."""
 
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, ValidationError
 
@@ -14,9 +14,18 @@ NONE = "none"
 """The engine that adds nothing: kernels of the graph, one after the other."""
 
 
+CARRIED_OVER = 2**0.5
+"""Width of an error, in logarithm, on a device that the engine was not measured on: that of the fit, and as much again
+for carrying it over, independent of each other. Declared, not measured."""
+
+
 class ScoredError(Strict):
     """End-to-end error on measurements that no fit has seen: quantiles of measured over predicted seconds."""
 
+    device: str
+    """Id of the device that was measured."""
+    tp: PositiveInt = 1
+    """Narrowest tensor parallel group it speaks for, up to that of the next entry."""
     low: Annotated[float, Field(gt=0, le=1)]
     """5 % quantile of measured / predicted, at most 1."""
     high: Annotated[float, Field(ge=1)]
@@ -42,16 +51,37 @@ class Engine(Strict):
     """Documents and measurements, by the key the figures use."""
     fuses: bool
     """Runs the kernels of ``fusion.fused`` instead of one an operation."""
+    mixes: bool
+    """Prompts that enter share a pass with the decode step of those in flight, instead of taking one of their own."""
+    pass_tokens: PositiveInt | None = None
+    """Most tokens of a pass, so of prompts that enter together; null where nothing was stated."""
+    all_reduce: Literal["library", "own"]
+    """Who sums over a tensor parallel group: the collectives' library, or a kernel of the engine's own where the
+    device's link has parameters of one."""
     launch_share: Datum
     """Share of the kernels' start and end that is not hidden behind their neighbours. First constant."""
     sequence_s: Datum
     """Time a sequence adds to every step: scheduling, sampling, page tables. Second constant."""
+    step_s: Datum
+    """Time every step takes beside its kernels: sampling, inputs, the gap to the next step."""
+    eager_operation_s: Datum
+    """Host time of launching one operation of a pass with prompts, where graphs cover decode steps alone: such a pass
+    takes at least the sum over its operations and messages."""
     group_step_s: Datum
     """Time every step takes more where a tensor parallel group works in step, beside its messages."""
     memory_share: Datum
     """Share of a device's memory that weights, cache and activations may take together."""
     errors: tuple[ScoredError, ...] = ()
     """Scored with the model under test left out of the fit."""
+
+    def error_factors(self, device: Device, tp: int) -> tuple[float, float]:
+        """(low, high) factors of the 90 % interval of a group of ``tp`` devices; (1, 1) where nothing was scored."""
+        spoken = [error for error in self.errors if error.tp <= tp]
+        if not spoken:
+            return 1.0, 1.0
+        error = max(spoken, key=lambda error: error.tp)
+        power = 1.0 if error.device == device.id else CARRIED_OVER
+        return error.low**power, error.high**power
 
     def cite(self, datum: Datum) -> str:
         """Source of a figure in words, with its confidence."""

@@ -7,6 +7,7 @@ from systolith_model.formats import Formats
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.figures import joined
 from systolith_sim.devices.timeline import Span, end_s
+from systolith_sim.energy.device_energy import floor_power
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
@@ -76,15 +77,16 @@ def estimate(
     lacking = lacking_energy(device, passes["prefill"])
     tokens = request.batch * (request.generate if model.generates else request.prompt)
     prefill, decode = tallies["prefill"], tallies.get("decode")
-    intervals = {"ttft_s": with_engine(prefill, engine)}
+    intervals = {"ttft_s": with_engine(prefill.seconds, prefill.interval_s, replica)}
     if decode is not None:
-        low, high = with_engine(decode, engine)
+        low, high = with_engine(decode.seconds, decode.interval_s, replica)
         intervals["tpot_s"] = (low / steps, high / steps)
     whole = prefill if decode is None else prefill + decode
+    ends = with_engine(whole.seconds, whole.interval_s, replica)
     parts = Parts(
         name=name, device=device, layout=layout, formats=request.formats, engine=engine.id, tokens=tokens,
-        whole=whole, interval_s=with_engine(whole, engine), memory=memory, lacking=lacking,
-        provenance=sources(device, engine, lacking), ttft_s=prefill.seconds,
+        whole=whole, interval_s=ends, memory=memory, lacking=lacking,
+        provenance=sources(replica, lacking), ttft_s=prefill.seconds,
         tpot_s=None if decode is None else decode.seconds / steps, intervals=intervals,
     )  # fmt: skip
     one = Estimate(assembled(parts), device, passes, tallies, lambda: _timeline(replica, share))
@@ -156,24 +158,29 @@ def _largest_batch(replica: Replica, request: Request) -> int:
     return low
 
 
-def with_engine(tally: Tally, engine: Engine) -> tuple[float, float]:
-    """Interval of a tally, at least as wide as the engine's own scored error."""
-    low, high = tally.interval_s
-    for error in engine.errors:
-        low, high = min(low, tally.seconds * error.low), max(high, tally.seconds * error.high)
-    return low, high
+def with_engine(seconds: float, ends: tuple[float, float], replica: Replica) -> tuple[float, float]:
+    """An interval of seconds, at least as wide as the engine's own scored error."""
+    below, above = replica.engine.error_factors(replica.device, replica.layout.tp)
+    return min(ends[0], seconds * below), max(ends[1], seconds * above)
 
 
-def sources(device: Device, engine: Engine, lacking: str) -> dict[str, str]:
+def sources(replica: Replica, lacking: str) -> dict[str, str]:
     """Where the figures of an inference come from, by topic."""
-    constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s))
-    power = [device.power.active_w or device.power.idle_w, device.main_memory.energy_j_per_byte]
+    device, engine, kv = replica.device, replica.engine, replica.formats.kv
+    constants = joined(engine.cite(datum) for datum in (engine.launch_share, engine.sequence_s, engine.step_s))
+    power = [floor_power(device), device.main_memory.energy_j_per_byte]
     energy = joined(device.cite(datum) for datum in power if datum is not None)
-    return {
+    cache = {}
+    if device.kind == "gpu" and kv == "fp8" and kv not in device.peak_ops_per_s:
+        cache["cache"] = (
+            f"{device.id} has no fp8: the time of converting the cache in software is not in these figures; on A100 it "
+            "made generations 1.2 to 8 times as long"
+        )
+    return cache | {
         "time": f"kernel cost model of {device.id} (systolith devices {device.id}), summed in order",
         "engine": f"{engine.name}: {constants}",
         "interval": "kinds of kernels at the ends of their scored errors, independent of each other; at least the "
-        "engine's own error",
+        "engine's own error, wider by the root of two in logarithm on a device that it was not measured on",
         "energy": lacking or f"static power x time + operations + bytes, devices without host: {energy}",
         "memory": f"weights, cache and activations against {engine.memory_share.value:g} of the device's memory: "
         f"{engine.cite(engine.memory_share)}",

@@ -1,6 +1,7 @@
 """The estimate's page: comparison across devices, breakdowns, and rooflines with the kernels on them."""
 
 from pathlib import Path
+from typing import cast
 
 from systolith_model.graph import Format
 from systolith_sim.devices.device import Device
@@ -31,7 +32,7 @@ def render(found: list[Estimate]) -> str:
     first = found[0].result
     figures: dict[str, Plot] = {
         "total": _bars(found, "total_s", "seconds"),
-        "energy": _bars(found, "energy_j_per_token", "joules"),
+        "energy": _energy(found),
         "price": _bars(found, "price_usd_per_million_tokens", "USD"),
         "memory": _memory(found),
     }
@@ -64,17 +65,36 @@ def _row(result: EstimateResult) -> dict[str, object]:
 
 def _bars(found: list[Estimate], field: str, title: str) -> Plot:
     """One dot a device with its interval, on a log axis; devices without the figure are left out."""
+    return _dotted([_dots(found, field, title)], title)
+
+
+def _energy(found: list[Estimate]) -> Plot:
+    """Energy a token of the devices alone, and with their hosts where these are known."""
+    alone = {**_dots(found, "energy_j_per_token", "joules"), "name": "devices alone"}
+    whole = {**_dots(found, "energy_with_host_j_per_token", "joules", colour=PALETTE[1]), "name": "with hosts"}
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return _dotted([alone, whole], "joules", legend=legend, showlegend=True)
+
+
+def _dotted(traces: list[Plot], title: str, **layout: object) -> Plot:
+    rows = len({name for trace in traces for name in cast("list[str]", trace["y"])})
+    # Devices often lie within one decade: label 2 and 5 too.
+    axis = {"type": "log", "title": {"text": title}, **LOG_TICKS, "dtick": "D2"}
+    return _plot(traces, 110 + 46 * max(2, rows), xaxis=axis, yaxis={"automargin": True}, **layout)
+
+
+def _dots(found: list[Estimate], field: str, title: str, colour: str = PALETTE[0]) -> Plot:
     rows = [
         (one, float(value), one.result.interval.get(field, (value, value)))
         for one in found
         if (value := getattr(one.result, field)) is not None
     ]
-    trace: Plot = {
+    return {
         "type": "scatter",
         "mode": "markers",
         "x": [value for _, value, _ in rows],
         "y": [label(one.result) for one, _, _ in rows],
-        "marker": {"size": 12, "color": PALETTE[0], "symbol": [KIND_SYMBOLS[one.device.kind] for one, _, _ in rows]},
+        "marker": {"size": 12, "color": colour, "symbol": [KIND_SYMBOLS[one.device.kind] for one, _, _ in rows]},
         "error_x": {
             "type": "data",
             "symmetric": False,
@@ -83,9 +103,6 @@ def _bars(found: list[Estimate], field: str, title: str) -> Plot:
         },
         "hovertemplate": "%{y}: %{x:.4g} " + title + "<extra></extra>",
     }
-    # Devices often lie within one decade: label 2 and 5 too.
-    axis = {"type": "log", "title": {"text": title}, **LOG_TICKS, "dtick": "D2"}
-    return _plot([trace], 110 + 46 * max(2, len(rows)), xaxis=axis, yaxis={"automargin": True})
 
 
 def _memory(found: list[Estimate]) -> Plot:

@@ -43,9 +43,19 @@ class Pass:
         return sum(kernel.count * kernel.time.launch_seconds for kernel in self.kernels)
 
     @property
+    def operations(self) -> float:
+        """Kernels launched."""
+        return sum(kernel.count for kernel in self.kernels)
+
+    @property
     def flops(self) -> float:
         """Operations, two a multiply-accumulate."""
         return sum(kernel.count * kernel.time.flops for kernel in self.kernels)
+
+    @property
+    def executed_flops(self) -> float:
+        """Operations with those on padding."""
+        return self.flops + sum(kernel.count * kernel.time.padding_flops for kernel in self.kernels)
 
     @property
     def bytes(self) -> float:

@@ -1,10 +1,8 @@
-"""Price and carbon of tokens: rent of the devices, or a bought board written off, and the grid's carbon."""
+"""Price and carbon of tokens: rent of the devices, or a bought board written off; electricity and the grid's carbon."""
 
 from dataclasses import dataclass
-from math import inf
 
 from systolith_sim.devices.device import Device
-from systolith_sim.devices.figures import Figure
 
 WRITE_OFF_HOURS = 3 * 365 * 24
 """Hours over which a bought board is written off, run without a pause. Declared by this project."""
@@ -19,18 +17,21 @@ class Price:
 
     usd_per_hour: tuple[float, float, float] | None
     source: str
+    rented: bool = False
+    """Rent includes host, building and electricity; a bought board none of them."""
 
 
 def price_of(device: Device) -> Price:
     """What a device costs in an hour: rent where a rent is known, else its purchase written off."""
     if (rent := device.price_usd_per_hour) is not None:
         low, high = rent.interval
-        return Price((low, rent.value, high), f"rent of {device.id}: {device.cite(rent)}")
+        words = f"rent of {device.id}, host and electricity included: {device.cite(rent)}"
+        return Price((low, rent.value, high), words, rented=True)
     if (bought := device.price_usd) is not None:
         low, high = bought.interval
         hourly = (low / WRITE_OFF_HOURS, bought.value / WRITE_OFF_HOURS, high / WRITE_OFF_HOURS)
         years = WRITE_OFF_HOURS // (365 * 24)
-        words = f"board of {device.id} bought, written off over {years} years, no power"
+        words = f"board of {device.id} bought, written off over {years} years, no host, no power"
         return Price(hourly, f"{words}: {device.cite(bought)}")
     return Price(None, f"device {device.id!r} states no price")
 
@@ -46,13 +47,11 @@ def price_per_million(
     return low / fast, value / tokens_per_s, high / slow
 
 
-def carbon_g_per_million(energy_j_per_token: float, grid_g_per_kwh: float) -> Figure:
-    """Grams of CO2 equivalent of a million tokens on a grid of ``grid_g_per_kwh``, devices alone."""
-    if not 0 <= grid_g_per_kwh < inf:
-        raise ValueError(f"grid must be >= 0 g/kWh and finite, not {grid_g_per_kwh:g}")
-    return Figure(
-        value=energy_j_per_token * MILLION / JOULES_PER_KWH * grid_g_per_kwh,
-        unit="g",
-        how="modelled",
-        source=f"energy per token times {grid_g_per_kwh:g} g/kWh, as given",
-    )
+def electricity_usd_per_million(joules_per_token: float, usd_per_kwh: float) -> float:
+    """USD of the electricity of a million tokens."""
+    return joules_per_token * MILLION / JOULES_PER_KWH * usd_per_kwh
+
+
+def carbon_g_per_million(joules_per_token: float, grid_g_per_kwh: float) -> float:
+    """Grams of CO2 equivalent of a million tokens on a grid of ``grid_g_per_kwh``."""
+    return joules_per_token * MILLION / JOULES_PER_KWH * grid_g_per_kwh

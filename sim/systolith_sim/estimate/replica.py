@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 
@@ -10,10 +11,10 @@ from systolith_model.graph import Graph, Operation
 from systolith_sim.devices.device import Device
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
-from systolith_sim.estimate.passes import Kernels, Pass, sum_over
+from systolith_sim.estimate.passes import Kernels, Pass, joined_passes, sum_over
 from systolith_sim.estimate.tally import JOULES, Tally, on_links, static_power_w, tally_of, waiting
 from systolith_sim.parallel.layout import Layout
-from systolith_sim.parallel.links import Ends, Fabric
+from systolith_sim.parallel.links import Fabric, Message
 from systolith_sim.parallel.shard import busiest_experts, pass_messages, shard, with_expert_share
 
 
@@ -41,7 +42,7 @@ class Replica:
     kernels: Kernels = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fabric = Fabric.of(self.device)
+        self.fabric = Fabric.of(self.device, own_all_reduce=self.engine.all_reduce == "own")
         self.kernels = Kernels(self.device)
 
     @cached_property
@@ -96,15 +97,49 @@ class Replica:
             sum_over(lambda done: self.step_tally(batch=batch, prompt=prompt, done=done).values, 1, steps)
         )
 
+    def mixed_tally(self, *, batch: int, prompt: int, done: int, prompts: float = 1.0) -> Tally:
+        """A decode step of ``batch`` sequences with prompts that enter in the same pass.
+
+        Products and streaming kernels see the rows of both; attention runs apart for prompts and for steps.
+        ``prompts`` is at least 1.
+        """
+        wide, enter = self.work(batch=1, prompt=prompt + batch), self.work(batch=1, prompt=prompt)
+        step = self.work(batch=batch, prompt=prompt, done=done)
+        one = joined_passes(
+            (
+                wide.scaled(0.0, lambda operation: not is_layer(operation) or operation.kind == "attention"),
+                enter.scaled(0.0, lambda operation: not is_layer(operation) or operation.kind != "attention"),
+                step.scaled(0.0, lambda operation: is_layer(operation) and operation.kind != "attention"),
+            )
+        )
+        # Further prompts make the same kernels longer; their launches are a small part of that.
+        work, rows = joined_passes((one, enter.scaled(prompts - 1))), batch + round(prompts * prompt)
+        return self._timed(work, rows=rows, sequences=batch + prompts, launched=one.operations)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether prompts enter with a decode step: decoders in one stage, under an engine that does so."""
+        return self.engine.mixes and self.layout.pp == 1 and self.model.shape.kind == "decoder"
+
     def _through(self, micro: int, prompt: int, done: int) -> Tally:
         """One micro-batch through all stages."""
-        work, engine = self.work(batch=micro, prompt=prompt, done=done), self.engine
-        engine_s = engine.sequence_s.value * micro - (1 - engine.launch_share.value) * work.launch_s
+        work = self.work(batch=micro, prompt=prompt, done=done)
+        launched = 0.0 if done else work.operations
+        return self._timed(work, rows=self._rows(micro, prompt, done), sequences=micro, launched=launched)
+
+    def _timed(self, work: Pass, *, rows: int, sequences: float, launched: float) -> Tally:
+        """A pass with its messages and what the engine adds; ``launched`` operations where no graph launches it."""
+        engine, power = self.engine, static_power_w(self.device)
+        messages = self._messages(rows, sequences)
+        one = tally_of(self.device, work) + on_links(self.fabric.total(messages, self.layout), power)
+        hidden_s = (1 - engine.launch_share.value) * work.launch_s
+        engine_s = engine.step_s.value + engine.sequence_s.value * sequences - hidden_s
         if self.layout.tp > 1:
             engine_s += engine.group_step_s.value
-        power = static_power_w(self.device)
-        links_s = self._messages_s(micro, self._rows(micro, prompt, done))
-        one = tally_of(self.device, work) + waiting(engine_s, "engine", power) + on_links(links_s, power)
+        if launched:
+            operations = launched + sum(message.count for message in messages)
+            engine_s += max(0.0, operations * engine.eager_operation_s.value - (one.seconds - hidden_s))
+        one = one + waiting(engine_s, "engine", power)
         one.values[JOULES] *= self.layout.tp
         return one
 
@@ -112,15 +147,14 @@ class Replica:
         """New tokens of a pass."""
         return batch if done else batch * prompt
 
-    def _messages_s(self, micro: int, rows: int) -> Ends:
-        messages = pass_messages(
+    def _messages(self, rows: int, sequences: float) -> tuple[Message, ...]:
+        return pass_messages(
             self.model.shape,
             self.layout,
             rows=rows,
-            sequences=micro,
+            sequences=ceil(sequences),
             element_bytes=self.stream_bytes,
         )
-        return self.fabric.total(messages, self.layout)
 
     def _busiest_share(self, micro: int, prompt: int, done: int) -> float:
         """Share of one pass that the slowest stage takes: the last, with the head, or any with one layer more."""

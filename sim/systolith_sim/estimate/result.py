@@ -71,9 +71,19 @@ class EstimateResult(_Part):
     energy_j_per_token: float | None = Field(ge=0)
     """Per generated token; in training, per token of the batch."""
     power_w: float | None = Field(ge=0)
-    """Mean of all devices together."""
+    """Mean of all devices together, without their hosts."""
+    host_power_w: float | None = Field(default=None, ge=0)
+    """Of the devices' share of the machines around them: processors, memory, adapters, fans, losses of the supply."""
+    energy_with_host_j: float | None = Field(default=None, ge=0)
+    """``pue`` times devices and that share of their hosts, over ``total_s``."""
+    energy_with_host_j_per_token: float | None = Field(default=None, ge=0)
+    """The same per token, counted as in ``energy_j_per_token``."""
+    pue: float = Field(default=1.0, ge=1)
+    """Energy of the building over that of its machines, as given; 1 counts the machines alone."""
     price_usd_per_million_tokens: float | None = Field(ge=0)
     """Per million generated tokens; in training, per million tokens of the batch."""
+    carbon_g_per_million_tokens: float | None = Field(default=None, ge=0)
+    """Grams of CO2 equivalent where the grid's are given: energy with hosts, else of the devices, times ``pue``."""
     memory_bytes: MemoryBytes
     """On the fullest device."""
     fits: bool

@@ -36,17 +36,15 @@ def estimate_served(
     memory, lacking = memory_of(replica, share), lacking_energy(device, work)
     # In the time of one request as much work is done as the replica does in it.
     whole = loop.work * (loop.latency_s / loop.work.seconds)
-    low, high = with_engine(whole, engine)
-    ratio = loop.tpot_s / loop.latency_s
+    low, high = (end / loop.tpot_s for end in with_engine(loop.tpot_s, loop.interval_s, replica))
+    figures = {"ttft_s": loop.ttft_s, **({"tpot_s": loop.tpot_s} if request.generate > 1 else {})}
     parts = Parts(
         name=name, device=device, layout=layout, formats=request.formats, engine=engine.id,
-        tokens=request.batch * request.generate, whole=whole, interval_s=(low, high), memory=memory, lacking=lacking,
-        provenance={**sources(device, engine, lacking), "served": WORDS}, ttft_s=loop.ttft_s,
-        tpot_s=loop.tpot_s if request.generate > 1 else None,
-        intervals={
-            "ttft_s": (low * loop.ttft_s / loop.latency_s, high * loop.ttft_s / loop.latency_s),
-            **({"tpot_s": (low * ratio, high * ratio)} if request.generate > 1 else {}),
-        },
+        tokens=request.batch * request.generate, whole=whole, memory=memory, lacking=lacking,
+        interval_s=(low * loop.latency_s, high * loop.latency_s),
+        provenance={**sources(replica, lacking), "served": WORDS}, ttft_s=loop.ttft_s,
+        tpot_s=figures.get("tpot_s"),
+        intervals={field: (low * value, high * value) for field, value in figures.items()},
     )  # fmt: skip
     passes, tallies = {"prefill": enter, "decode": work}, {"request": loop.work}
     return with_advice(Estimate(assembled(parts), device, passes, tallies), replica, share, memory)

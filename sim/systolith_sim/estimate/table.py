@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from systolith_sim.estimate.advise import Advice
+from systolith_sim.estimate.advise import Advice, Option
 from systolith_sim.estimate.cells import figure_cells, label, layout_words
 from systolith_sim.estimate.generate import Estimate
 from systolith_sim.estimate.result import kind_of
@@ -18,8 +18,8 @@ def print_estimates(found: list[Estimate]) -> None:
     console = _console()
     first = found[0].result
     table = Table(title=f"{first.model}, {first.format}, {kind_of(first)}")
-    columns = ("device", "layout", "engine", "first token", "per token", "total", "tokens/s", "J/token", "power",
-               "USD/M tokens", "memory", "fits", "bound by")  # fmt: skip
+    columns = ("device", "layout", "engine", "first token", "per token", "total", "tokens/s", "J/token", "with host",
+               "power", "USD/M tokens", "memory", "fits", "bound by")  # fmt: skip
     for column in columns:
         table.add_column(column, no_wrap=column in ("device", "total"))
     for one in found:
@@ -40,7 +40,7 @@ def print_advice(advice: Advice) -> None:
     demand = advice.demand
     title = f"{advice.model}: {demand.rate:g} requests/s of {demand.prompt} + {demand.generate} tokens"
     table = Table(title=title)
-    columns = ("", "machines", "one replica", "format", "USD/hour", "USD/M tokens", "latency", "load", "why")
+    columns = ("", "machines", "one replica", "format", "USD/hour", "USD/M tokens", "latency", "load", "power", "why")
     for column in columns:
         table.add_column(column)
     for place, option in enumerate(advice.options, start=1):
@@ -48,11 +48,20 @@ def print_advice(advice: Advice) -> None:
         per_million = "-" if option.usd_per_million_tokens is None else f"{option.usd_per_million_tokens:.3g}"
         table.add_row(
             str(place), f"{option.devices} x {option.device}", f"tp {option.tp}, {option.batch} in flight",
-            option.format, price, per_million, si(option.latency_s, "s"), f"{option.load:.0%}", option.reason,
+            option.format, price, per_million, si(option.latency_s, "s"), f"{option.load:.0%}", _power(option),
+            option.reason,
         )  # fmt: skip
     console.print(table)
     for line in advice.notes:
         console.print(line, highlight=False)
+
+
+def _power(option: Option) -> str:
+    """Of the devices, and with their hosts where these are known."""
+    if option.power_w is None:
+        return "-"
+    whole = option.power_with_host_w
+    return si(option.power_w, "W") + ("" if whole is None else f", {si(whole, 'W')} with hosts")
 
 
 def _console() -> Console:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith_sim.devices.device import Device
-from systolith_sim.energy.device_energy import missing_power, operation_energy
+from systolith_sim.energy.device_energy import floor_power, missing_power, operation_energy
 from systolith_sim.estimate.passes import Pass
 
 KINDS = ("matmul", "attention", "streaming", "link")
@@ -91,7 +91,7 @@ class Tally:
 def tally_of(device: Device, work: Pass) -> Tally:
     """Kernels of a pass, one after the other; joules are 0 where the device lacks a figure for them."""
     values = np.zeros(SIZE)
-    static = device.power.active_w or device.power.idle_w
+    static = floor_power(device)
     per_byte = device.main_memory.energy_j_per_byte
     for kernel in work.kernels:
         time, count = kernel.time, kernel.count
@@ -129,7 +129,7 @@ def on_links(seconds: tuple[float, float, float], power_w: tuple[float, float, f
 
 def static_power_w(device: Device) -> tuple[float, float, float]:
     """(low, value, high) of a device that waits while its neighbours or its host work."""
-    datum = device.power.active_w or device.power.idle_w
+    datum = floor_power(device)
     if datum is None:
         return 0.0, 0.0, 0.0
     return datum.interval[0], datum.value, datum.interval[1]

@@ -1,23 +1,32 @@
 """Estimate of a training step: forward, backward and optimizer on every device, pipeline, messages, memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from systolith_model.formats import BITS
-from systolith_model.graph import Graph, Operation, flops
-from systolith_model.parameters import parameter_count
+from systolith_model.graph import Graph, Operation
 from systolith_model.workload import training_graph
 from systolith_sim.devices.device import Device
+from systolith_sim.estimate.adapt import (
+    accumulating,
+    of_backward_attention,
+    scaled,
+    slowed,
+    slowed_by_power,
+    with_passes,
+)
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.generate import Estimate
 from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Kernel, Kernels, Pass
 from systolith_sim.estimate.recipe import Recipe
 from systolith_sim.estimate.replica import is_layer
+from systolith_sim.estimate.replicas import Replicas, Share
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.tally import JOULES, Tally, lacking_energy, on_links, static_power_w, tally_of, waiting
-from systolith_sim.estimate.unfused import unfused
+from systolith_sim.estimate.unfused import adding_gradients, joined, unfused, unfused_loss
 from systolith_sim.parallel.layout import Layout
 from systolith_sim.parallel.links import Ends, Fabric, Message
 from systolith_sim.parallel.memory import Change, Memory, advice, own_experts
@@ -25,9 +34,6 @@ from systolith_sim.parallel.pipeline import PipelineTimes, PlayedPipeline, play_
 from systolith_sim.parallel.shard import LAYER_SUMS, STAGES, pass_messages, shard
 from systolith_sim.parallel.training_memory import held_training_memory
 
-BACKWARD_RATE = 1.15
-"""How much slower an operation of the backward pass of fused attention is than one of the forward pass: 73 % of the
-peak forward, 63 % backward on A100 (Dao, FlashAttention-2, arXiv 2307.08691, section 4.1)."""
 PHASES = ("recompute", "backward", "optimizer")
 
 
@@ -51,6 +57,7 @@ class TrainingStep:
         self.layout.check(self.model)
         self.fabric = Fabric.of(self.device)
         self.kernels = Kernels(self.device)
+        self.slowdown = slowed_by_power(self.device)
         whole = self.layout.dp * self.micro_batch
         if self.request.batch % whole:
             raise ValueError(f"batch must be a multiple of dp x micro_batch = {whole}, not {self.request.batch}")
@@ -77,8 +84,13 @@ class TrainingStep:
             flash=self.recipe.flash,
             gradient_format=self.recipe.gradient_format,
         )
+        graph = joined(graph)
         if not self.recipe.flash:
             graph = unfused(graph, dropout=self.recipe.dropout)
+        if not self.recipe.fused_loss:
+            graph = unfused_loss(graph)
+        if not self.recipe.fused_accumulation and self.micros > 1:
+            graph = adding_gradients(graph, product=self.request.formats.residual)
         found: dict[str, list[Kernel]] = {name: [] for name in ("forward", *PHASES)}
         for kernel in self.kernels.cost(graph).kernels:
             phase = kernel.operation.name.partition(".")[0]
@@ -87,17 +99,18 @@ class TrainingStep:
 
     def _adapted(self, graph: Graph, kernel: Kernel) -> Kernel:
         """A kernel as this layout runs it: backward attention, and what sequence parallelism or ZeRO splits."""
-        operation, layout = kernel.operation, self.layout
+        operation, layout, recipe = kernel.operation, self.layout, self.recipe
+        if operation.kind == "matmul":
+            kernel = slowed(kernel, self.slowdown)
         if operation.kind == "attention" and operation.attributes.get("backward"):
-            ahead = replace(operation, attributes={**operation.attributes, "backward": False})
-            ratio = BACKWARD_RATE * flops(graph, operation) / flops(graph, ahead)
-            return _scaled(kernel, ratio)
+            return of_backward_attention(graph, kernel)
         if operation.name.startswith("optimizer."):
+            kernel = with_passes(graph, kernel, recipe.pass_bytes)
             return replace(kernel, count=kernel.count / layout.pp / (layout.dp if layout.zero else 1))
-        if self.micros > 1 and operation.name.endswith(".dw"):
-            return _accumulating(graph, kernel, self.device)
+        if self.micros > 1 and operation.name.endswith(".dw") and recipe.fused_accumulation:
+            return accumulating(graph, kernel, self.device)
         if layout.sequence and layout.tp > 1 and _on_the_stream(operation):
-            return _scaled(kernel, 1 / layout.tp)
+            return scaled(kernel, 1 / layout.tp)
         return kernel
 
     def tally(self, phase: str, *, layers: float, ends: tuple[str, ...] = ("first", "last")) -> Tally:
@@ -123,21 +136,29 @@ class TrainingStep:
             element_bytes=BITS[self.request.formats.residual] / 8,
         )
 
+    def _shares(self, name: Literal["forward", "backward"]) -> Iterator[Share]:
+        """What a micro-batch's pass is in each part of the pipeline."""
+        parts = self.layout.pp * self.layout.interleave
+        again = self.tally("recompute", layers=1 / parts, ends=()).seconds if name == "backward" else 0.0
+        layers_s = self.tally(name, layers=1 / parts, ends=()).seconds + again
+        layers = (self.model.shape.n_layers + self.model.shape.n_encoder_layers) / parts
+        for part in range(parts):
+            ends = tuple(end for end, here in (("first", part == 0), ("last", part == parts - 1)) if here)
+            whole_s = self.tally(name, layers=1 / parts, ends=ends).seconds + again if ends else layers_s
+            yield Share(layers, layers_s, ends, whole_s - layers_s)
+
     def times(self) -> PipelineTimes:
         """Seconds of one micro-batch in each part of the pipeline, and of a hop."""
-        parts = self.layout.pp * self.layout.interleave
-        forward, backward = [], []
-        for part in range(parts):
-            ends = tuple(
-                name for name, here in (("first", part == 0), ("last", part == parts - 1)) if here
-            )
-            forward.append(self.tally("forward", layers=1 / parts, ends=ends).seconds)
-            behind = self.tally("backward", layers=1 / parts, ends=ends)
-            backward.append((behind + self.tally("recompute", layers=1 / parts, ends=())).seconds)
         send_s = sum(self._hop_s(message) for message in self._messages() if message.name == STAGES)
-        if self.recipe.overlaps_sends:
-            return PipelineTimes(tuple(forward), tuple(backward), send_s)
-        return PipelineTimes(tuple(f + send_s for f in forward), tuple(b + send_s for b in backward))
+        waited_s = 0.0 if self.recipe.overlaps_sends else send_s
+        forward, backward = (
+            tuple(
+                share.layers_s + share.ends_s + self.replicas.bare_s(name, share)[1] + waited_s
+                for share in self._shares(name)
+            )
+            for name in ("forward", "backward")
+        )
+        return PipelineTimes(forward, backward, send_s - waited_s)
 
     def _hop_s(self, message: Message) -> float:
         """Seconds of one hop: each device of a group sends its share, which the next group gathers in its node."""
@@ -147,17 +168,33 @@ class TrainingStep:
             seconds += self.fabric.seconds(Message("all_gather", message.bytes, "tp"), self.layout)
         return seconds
 
+    @cached_property
+    def replicas(self) -> Replicas:
+        """Messages between replicas."""
+        own = own_experts(shard(self.model.shape, self.layout), self.layout)
+        return Replicas(
+            self.fabric, self.layout, own, self.request.formats.weight.format, self.recipe.gradient_format,
+            self.recipe.overlaps_gradients,
+        )  # fmt: skip
+
+    def micro_exchange_s(self) -> Ends:
+        """Seconds that messages between replicas add to one micro-batch on a device, beside what its work hides."""
+        ends = [
+            self.replicas.bare_s(name, share) for name in ("forward", "backward") for share in self._shares(name)
+        ]
+        low, value, high = (sum(column) / self.layout.pp for column in zip(*ends, strict=True))
+        return low, value, high
+
     def gradients_s(self) -> Ends:
-        """Seconds of summing gradients over replicas, beside what the backward pass hides."""
-        if self.layout.dp == 1:
-            return 0.0, 0.0, 0.0
-        count = parameter_count(own_experts(shard(self.model.shape, self.layout), self.layout)) / self.layout.pp
-        size = count * BITS[self.recipe.gradient_format] / 8
-        low, value, high = self.fabric.total([Message("all_reduce", size, "dp")], self.layout)
-        hidden = 0.0
-        if self.recipe.overlaps_gradients:
-            hidden = self.tally("backward", layers=1 / self.layout.pp).seconds
-        return max(0.0, low - hidden), max(0.0, value - hidden), max(0.0, high - hidden)
+        """Seconds between replicas once a step: gradients beside what the last backward pass hides, and weights."""
+        shares = list(self._shares("backward"))[:: self.layout.pp]
+        ends_s, ends = sum(share.ends_s for share in shares), shares[0].ends + shares[-1].ends
+        last = Share(
+            sum(share.layers for share in shares), sum(share.layers_s for share in shares),
+            tuple(dict.fromkeys(ends)), ends_s,
+        )  # fmt: skip
+        behind, after = self.replicas.bare_s("last backward", last), self.replicas.after_s()
+        return behind[0] + after[0], behind[1] + after[1], behind[2] + after[2]
 
     def play(self, *, trace: bool = False) -> PlayedPipeline:
         """The pipeline's micro-batches, stage by stage."""
@@ -176,6 +213,7 @@ class TrainingStep:
             work = work + self.tally(phase, layers=1.0)
         # Every device does its share of the work; the rest of the pipeline's time it waits.
         step = work * (self.micros / layout.pp)
+        step = step + on_links(self.micro_exchange_s(), static_power_w(self.device)) * self.micros
         step = step + waiting(pipeline_s - step.seconds, "bubble", static_power_w(self.device))
         step = step + on_links(self.gradients_s(), static_power_w(self.device))
         step = step + self.tally("optimizer", layers=1.0)
@@ -199,33 +237,6 @@ class TrainingStep:
         )
 
 
-def _scaled(kernel: Kernel, factor: float) -> Kernel:
-    """The kernel with ``factor`` times its work, its launch unchanged."""
-    time = kernel.time
-
-    def scaled(seconds: float) -> float:
-        return time.launch_seconds + factor * max(0.0, seconds - time.launch_seconds)
-
-    scaled_time = replace(
-        time,
-        seconds=scaled(time.seconds),
-        low=scaled(time.low),
-        high=scaled(time.high),
-        flops=round(factor * time.flops),
-        bytes=round(factor * time.bytes),
-    )
-    return replace(kernel, time=scaled_time)
-
-
-def _accumulating(graph: Graph, kernel: Kernel, device: Device) -> Kernel:
-    """The kernel of a weight's gradient that is added to those of the micro-batches before: it reads them too."""
-    size = sum(tensor.bytes for tensor in graph.outputs_of(kernel.operation))
-    more = size / device.main_memory.bandwidth_bytes_per_s.value
-    time = kernel.time
-    longer = {name: getattr(time, name) + more for name in ("seconds", "low", "high", "memory_seconds")}
-    return replace(kernel, time=replace(time, bytes=time.bytes + size, **longer))
-
-
 def _bare(operation: Operation) -> str:
     """Name without its phase."""
     head, _, rest = operation.name.partition(".")
@@ -242,9 +253,11 @@ def _end(operation: Operation) -> str:
 
 
 def _on_the_stream(operation: Operation) -> bool:
-    """Whether an operation works on the residual stream: norms and sums, not what lies inside a block."""
-    last = _bare(operation).rpartition(".")[2]
-    return operation.kind in ("norm", "elementwise") and (last.endswith("norm") or last.startswith("add_"))
+    """Whether an operation works on the residual stream: norms, sums and biases of it, not what lies inside a block."""
+    name = _bare(operation)
+    last = name.rpartition(".")[2]
+    of_stream = last.endswith("norm") or last.startswith("add_") or name.endswith(("o_proj.db", "down_proj.db"))
+    return operation.kind in ("norm", "elementwise") and of_stream
 
 
 def estimate_training(
@@ -307,7 +320,7 @@ def _multiples(size: int, most: int) -> list[int]:
 
 def _provenance(step: TrainingStep, lacking: str) -> dict[str, str]:
     layout = step.layout
-    return {
+    found = {
         "time": f"kernel cost model of {step.device.id}, forward and backward of {step.micros} micro-batches of "
         f"{step.micro_batch} a replica, played through a {layout.schedule} pipeline of {layout.pp}",
         "engine": step.recipe.name,
@@ -315,3 +328,25 @@ def _provenance(step: TrainingStep, lacking: str) -> dict[str, str]:
         "energy": lacking or "static power x time + operations + bytes, devices without host",
         "memory": "weights, gradients, Adam's states and kept activations (arXiv 2205.05198)",
     }
+    measured = step.device.power.random_ops_per_s
+    if measured is not None:
+        found["power"] = (
+            f"products take {step.slowdown:.3f} times as long as with the unfilled weights of their table: "
+            f"{step.device.cite(measured)}"
+        )
+    return {**found, "overlap": overlap} if (overlap := _overlap(step)) else found
+
+
+def _overlap(step: TrainingStep) -> str:
+    """What hides behind work and what is waited for; empty on one device."""
+    layout, said = step.layout, list[str]()
+    if layout.dp > 1:
+        bare_s = step.micros * step.micro_exchange_s()[1] + step.gradients_s()[1]
+        how = "go on behind the passes, layer by layer" if step.recipe.overlaps_gradients else "stand alone"
+        sent_s = step.replicas.sent_s(step.micros)
+        said.append(f"messages between replicas {how}: {bare_s:.3g} s of {sent_s:.3g} s a step are waited for")
+    if layout.pp > 1:
+        said.append("stages " + ("go on while they send" if step.recipe.overlaps_sends else "wait for what they send"))
+    if layout.tp > 1:
+        said.append("messages inside tensor parallel groups are waited for")
+    return "; ".join(said)

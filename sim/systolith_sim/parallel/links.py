@@ -14,11 +14,13 @@ from systolith_sim.devices.collective import (
     SCALE_OUT_CLASSES,
     Collective,
     Wire,
+    custom_all_reduce,
     hierarchical,
     link_error_factors,
     wire_of,
 )
 from systolith_sim.devices.device import Device
+from systolith_sim.devices.parameters import CustomParameters
 from systolith_sim.parallel.layout import Layout
 
 Axis = Literal["tp", "pp", "dp", "ep"]
@@ -52,16 +54,22 @@ class Fabric:
     outer_name: str
     outer: Wire
     node_devices: int
+    own: CustomParameters | None = None
+    """All-reduce kernel of the engine for groups of one node; the library's unless given."""
 
     @classmethod
-    def of(cls, device: Device) -> "Fabric":
-        """From a device's file; without links to peers, or to a network, those of the network's class."""
+    def of(cls, device: Device, *, own_all_reduce: bool = False) -> "Fabric":
+        """From a device's file; without links to peers, or to a network, those of the network's class.
+
+        ``own_all_reduce`` takes an engine's kernel where the link has parameters of one.
+        """
         far = {name for name in device.links if SAME_CLASS.get(name, name) in SCALE_OUT_CLASSES}
         rates = {name: link.bandwidth_bytes_per_s.value for name, link in device.links.items()}
         inner = max((name for name in rates if name not in far), key=lambda name: rates[name], default=NETWORK)
         outer = max(far, key=lambda name: rates[name], default=NETWORK)
         count = NODE_DEVICES[device.kind]
-        return cls(device, inner, wire_of(device, inner), outer, wire_of(device, outer), count)
+        own = device.links[inner].custom if own_all_reduce and inner in device.links else None
+        return cls(device, inner, wire_of(device, inner), outer, wire_of(device, outer), count, own)
 
     def group(self, layout: Layout, axis: Axis) -> tuple[int, int]:
         """(devices of one node, nodes) of a group along an axis, with tensor groups placed first."""
@@ -85,7 +93,10 @@ class Fabric:
         inside, nodes = self.group(layout, message.axis)
         if message.kind == "send":  # from one device to one other
             inside, nodes = min(inside, 2), min(nodes, 2)
-        terms = hierarchical(message.kind, message.bytes, inside, nodes, self.inner, self.outer)
+        if message.kind == "all_reduce" and inside > 1 == nodes and self.own is not None:
+            terms = custom_all_reduce(message.bytes, inside, self.inner, self.own)
+        else:
+            terms = hierarchical(message.kind, message.bytes, inside, nodes, self.inner, self.outer)
         seconds = float(terms.total_s[0])
         low, high = link_error_factors(self.device, self.outer_name if nodes > 1 else self.inner_name, terms.regime)
         return seconds * float(low[0]), seconds, seconds * float(high[0])

@@ -41,7 +41,8 @@ def held_training_memory(
         one = Memory(
             weights=_states(own_experts(shard, layout), layout, stage, formats, gradient_format),
             kv=0.0,
-            activations=_activations(model, layout, stage, flying, tokens, micro_batch, formats, flash, dropout),
+            activations=_activations(model, layout, stage, flying, tokens, micro_batch, formats, flash, dropout)
+            + _gathered(own_experts(shard, layout), layout, formats),
             usable=usable,
         )
         fullest = one if fullest is None or one.total > fullest.total else fullest
@@ -63,6 +64,15 @@ def _states(own: Architecture, layout: Layout, stage: int, formats: Formats, gra
         (1, 3 * STATE_BYTES),
     )
     return count * sum(size / (layout.dp if layout.zero >= least else 1) for least, size in sizes)
+
+
+def _gathered(own: Architecture, layout: Layout, formats: Formats) -> float:
+    """Weights that ZeRO stage 3 has gathered from other replicas: of the layer at work and of the next."""
+    if layout.zero < 3 or layout.dp == 1:
+        return 0.0
+    layers = own.n_layers + own.n_encoder_layers
+    layer = (parameter_count(own) - outer_parameters(own).total) / layers
+    return min(2, layers) * layer * BITS[formats.weight.format] / 8 * (1 - 1 / layout.dp)
 
 
 def _activations(

@@ -6,6 +6,8 @@ from math import ceil
 import numpy as np
 import pytest
 
+from systolith_model.workload import decode_graph, prefill_graph
+from systolith_model.zoo import architecture
 from systolith_sim.devices.attention import (
     FLASH2,
     FLASH3,
@@ -15,8 +17,11 @@ from systolith_sim.devices.attention import (
     _filling_splits,
     _mean_blocks,
     attention,
+    decode_operations,
 )
 from systolith_sim.devices.gemm import Machine
+from systolith_sim.devices.kernel import cost
+from systolith_sim.devices.library import find_device
 
 PEAK, RATE = 1e14, 1e12
 MACHINE = Machine(100, PEAK, RATE, 4e7, 2e-6, 0.5, 0.9, 5e10, 2e-7)
@@ -130,3 +135,32 @@ def test_flash_attention_2_multiplies_values_padded_to_their_keys():
     assert narrow == whole
     unpadded = terms(*sizes, 128, library=replace(FLASH2, pads_values=False)).compute_s[0]
     assert unpadded == pytest.approx(whole * 320 / 384, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("library", "heads", "kv_heads", "size", "window", "rows"),
+    [
+        (FLASH3, 32, 8, 128, np.inf, 128),  # four queries share keys: 124 rows of the tile are empty
+        (FLASH2, 32, 8, 128, np.inf, 64),
+        (FLASH3, 32, 8, 64, np.inf, 128),  # its tile of small heads holds 192 in prefill alone
+        (FLASH2, 128, 1, 128, np.inf, 128),  # 128 queries fill two tiles of 64
+        (FLASH3, 32, 8, 128, 300, 128),
+    ],
+)
+def test_a_decode_multiplies_whole_tiles(library, heads, kv_heads, size, window, rows):
+    """Two products of the tile's rows with the keys that are seen, two operations a multiply-accumulate."""
+    batch, keys = 3, 1000
+    sizes = AttentionSizes.of(batch, heads, kv_heads, 1, keys, size, size, window)
+    seen = min(keys, window)
+    assert decode_operations(sizes, library)[0] == 4 * batch * kv_heads * rows * seen * size
+
+
+def test_padding_is_that_of_decode_on_gpus():
+    shape = architecture("llama-3-8b")
+    decode, prompt = decode_graph(shape, context=1023, batch=2), prefill_graph(shape, prompt=64)
+    costs = {operation.kind: time for operation, time in cost(find_device("h100-sxm"), decode)}
+    # 8 key-value heads of 32: each tile of 128 rows holds 4 queries, over the 1024 keys seen
+    assert costs["attention"].padding_flops == 4 * 2 * 8 * (128 - 4) * 1024 * 128
+    assert costs["matmul"].padding_flops == 0
+    for device, graph in (("h100-sxm", prompt), ("epyc-9654", decode), ("tpu-v5e", decode)):
+        assert not any(time.padding_flops for _, time in cost(find_device(device), graph))

@@ -23,6 +23,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(calibrate, "ELEMENTS", (2**10, 2**12, 2**14))
     monkeypatch.setattr(calibrate, "SCORES", (2**8, 2**10, 2**12))
     monkeypatch.setattr(calibrate, "MAIN_WEIGHTS", (128, 256))
+    monkeypatch.setattr(calibrate, "SIDE_SIZES", (32, 512))
     monkeypatch.setattr(measure, "cache_bytes", lambda level: 2 ** (15 + level))
     monkeypatch.setattr(power, "package_counters", lambda: [])
     return tmp_path
@@ -71,9 +72,11 @@ def known():
 
     found = calibrate.Measured(1, {"l2": 2**20}, load=0.0)
     found.timings["launch.fp32"] = timings(lambda rows: 5e-6, [1])
-    for level, weights, rate in (("l2", 2**16, 200e9), ("main", 2**22, 20e9)):
+    rates = {("l2", 256, 256): 200e9, ("main", 2048, 2048): 20e9, ("main.k512", 512, 2048): 10e9,
+             ("main.n8192", 2048, 8192): 16e9}  # fmt: skip
+    for (level, *shape), rate in rates.items():
         name = f"product.fp32.{level}"
-        found.weights[name] = weights
+        found.weights[name], weights = (shape[0], shape[1]), shape[0] * shape[1]
         found.timings[name] = timings(
             lambda rows, weights=weights, rate=rate: 5e-6 + max(2 * rows * weights / 100e9, 4 * weights / rate),
             (1, 4, 16, 64, 256),
@@ -93,7 +96,9 @@ def known():
 @pytest.mark.parametrize(
     ("m", "k", "n", "body_s"),
     [
-        (1, 4096, 4096, 4 * 4096 * 4096 / 20e9),  # from main memory
+        (1, 4096, 2048, 4 * 4096 * 2048 / 20e9),  # from main memory
+        (1, 512, 32768, 4 * 512 * 32768 / (20e9 * 10 / 20 * 16 / 20)),  # in rows as short, and beyond as many as known
+        (1, 1024, 2048, 4 * 1024 * 2048 / (20e9 * (10 / 20) ** 0.5)),  # half-way in the logarithm
         (1, 64, 128, 4 * 64 * 128 / 200e9),  # from L2
         (256, 2048, 2048, 2 * 256 * 2048 * 2048 / 100e9),  # computed
         (1024, 1024, 1024, 2 * 1024**3 / 100e9),  # beyond the curve
@@ -181,6 +186,7 @@ def test_power_is_read_from_counters(tmp_path):
 
     watts, calls = power.average_power_w(spend, 0.05, counters)
     assert calls >= 1
+    assert watts is not None
     assert 0 < watts <= 2 / 0.05, "2 J in at least 0.05 s; longer where other work took the processor away"
     assert power.package_counters(tmp_path / "nothing") == []
     assert power.power_limit_w(tmp_path / "nothing") is None
@@ -190,6 +196,7 @@ def test_a_gpu_is_a_device(monkeypatch, product):
     """The path of a GPU, with torch's processor in its place; what only CUDA does is replaying a graph."""
     monkeypatch.setattr(calibrate_gpu, "SIDE", 64)
     monkeypatch.setattr(calibrate_gpu, "COPY_BYTES", 2**16)
+    monkeypatch.setattr(calibrate_gpu, "POWER_S", 0.0)
     watts = iter([50.0] + [150.0] * 1000)
     clock = measure.gpu_clock(lambda: None)
     facts = calibrate_gpu.Facts("Some GPU", 10, 2**34, 2**22, "cpu", clock, lambda: next(watts))
@@ -198,6 +205,8 @@ def test_a_gpu_is_a_device(monkeypatch, product):
     assert len(steps) == steps[0]
     assert parse_device(device_toml(device), "local-gpu") == device
     assert device.power.idle_w is not None
+    assert device.power.active_w is not None
+    assert device.power.active_w.value == 50.0, "energies are counted above the idle power"
     assert device.op_energy_j["bf16"].value == pytest.approx(100.0 / device.peak_ops_per_s["bf16"].value, rel=1e-3)
     graph = product(64, 64, 64)
     assert kernel_time(device, graph, graph.operations[0]).seconds > 0

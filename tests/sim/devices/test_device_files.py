@@ -15,6 +15,7 @@ from systolith_sim.devices.library import (
     parse_device,
     write_device,
 )
+from systolith_sim.devices.products import parameters_of
 from systolith_sim.devices.toml import device_toml
 from systolith_sim.energy.device_energy import graph_energy
 
@@ -143,6 +144,17 @@ def test_every_device_costs_a_product(name, product):
     assert time.low <= time.seconds <= time.high
     if device.power.idle_w is not None and numbers in device.op_energy_j:
         assert graph_energy(device, [(graph.operations[0], time)]).value > 0
+
+
+def test_published_shares_bound_large_products(product):
+    """A large product takes its operations over 45 % of the peak, little more, and no other part pays."""
+    device = find_device("mi300x")
+    plain = device.model_copy(update={"id": "plain", "achieved": None})
+    graph = product(8192, 16384, 8192, "bf16")
+    reached = 2 * 8192 * 16384 * 8192 / (0.45 * 1307.4e12)
+    assert reached < kernel_time(device, graph, graph.operations[0]).seconds < 1.1 * reached
+    assert parameters_of(device).launch_s == parameters_of(plain).launch_s
+    assert parameters_of(device).memory_efficiency.value == 0.81 != parameters_of(plain).memory_efficiency.value
 
 
 def test_aliases_and_own_files(own_folder):

@@ -1,14 +1,21 @@
 """Energy: hand arithmetic, the power cap, published joules per token, refusals."""
 
+from dataclasses import replace
+
 import pytest
 
+from systolith_model.formats import Formats
 from systolith_model.graph import Graph, Operation, Tensor
 from systolith_sim.devices.core import core_latency
 from systolith_sim.devices.figures import Figure
 from systolith_sim.devices.kernel import KernelTime, cost
 from systolith_sim.devices.library import find_device
 from systolith_sim.energy.core_energy import CoreEvents, core_energy
-from systolith_sim.energy.device_energy import graph_energy, missing_power
+from systolith_sim.energy.device_energy import floor_power, graph_energy, missing_power
+from systolith_sim.estimate.engine import find_engine
+from systolith_sim.estimate.models import find_model
+from systolith_sim.estimate.replica import Replica
+from systolith_sim.parallel.layout import Layout
 
 OPERATION = Operation(name="op", kind="matmul", inputs=(), outputs=(), count=3)
 
@@ -19,8 +26,8 @@ def time(seconds, flops, moved):
 
 def test_static_plus_bytes_plus_operations():
     figure = graph_energy(find_device("h100-sxm"), [(OPERATION, time(1e-3, 10**9, 10**8))])
-    # 334.8 W active floor, 62.28 pJ a byte, 0.9577 pJ an operation
-    assert figure.value == pytest.approx(3 * (334.8e-3 + 1e8 * 62.28e-12 + 1e9 * 0.9577e-12), rel=1e-6)
+    # 141.6 W floor, 132.7 pJ a byte, 1.234 pJ an operation
+    assert figure.value == pytest.approx(3 * (141.6e-3 + 1e8 * 132.7e-12 + 1e9 * 1.234e-12), rel=1e-6)
     assert figure.low is not None
     assert figure.high is not None
     assert figure.low < figure.value < figure.high
@@ -91,3 +98,50 @@ def test_events_and_devices_are_checked():
         core_energy(find_device("h100-sxm"), events, seconds)
     with pytest.raises(ValueError, match="latency must be in s, not J"):
         core_energy(find_device("ulx3s-85f"), events, seconds.model_copy(update={"unit": "J"}))
+
+
+def test_padding_costs_energy():
+    device = find_device("h100-sxm")
+    plain, padded = time(1e-3, 10**9, 0), replace(time(1e-3, 10**9, 0), padding_flops=3 * 10**9)
+    more = graph_energy(device, [(OPERATION, padded)]).value - graph_energy(device, [(OPERATION, plain)]).value
+    assert more == pytest.approx(3 * 3e9 * 1.234e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "value", "high"),
+    [
+        ("h100-sxm", 137.5, 141.6, 149.9),  # stated
+        ("a100-40", 55 / 1.1, 55 * 1.89, 55 * 1.1 * 2.5),  # idle, read in a source, times the ratio of its class
+        ("epyc-9654", 110 / 2, 110, 110 * 2),  # processors have no such ratio; idle is recalled
+    ],
+)
+def test_the_floor_of_the_power(name, low, value, high):
+    floor = floor_power(find_device(name))
+    assert floor is not None
+    assert (*floor.interval, floor.value) == pytest.approx((low, high, value))
+
+
+@pytest.mark.parametrize(
+    ("device", "model", "tp", "prompt", "generate", "step_s", "watts"),
+    [
+        # Mutinifni/splitwise-sim@8f99e7d, data/perf-model.csv: medians, each of tp GPUs, Hugging Face's kernels
+        ("a100-80", "llama-2-70b", 2, 128, 128, 53.68e-3, 294.2),
+        ("a100-80", "llama-2-70b", 4, 128, 128, 42.42e-3, 237.7),
+        ("a100-80", "llama-2-70b", 8, 128, 128, 43.03e-3, 174.1),
+        ("a100-80", "bloom-176b", 8, 128, 128, 47.61e-3, 254.8),
+        # argonne-lcf/LLM-Inference-Bench@4211f5d, Fig. 16: TensorRT-LLM
+        ("h100-sxm", "llama-2-7b", 1, 1024, 1024, 7.020e-3, 412.9),
+        ("h100-sxm", "llama-3-8b", 1, 1024, 1024, 7.548e-3, 413.9),
+        ("gh200", "llama-3-8b", 1, 1024, 1024, 6.024e-3, 410.0),
+    ],
+)
+def test_published_board_power_of_a_decode(device, model, tp, prompt, generate, step_s, watts):
+    """Floor, bytes and operations in the measured time; none of these rows was fitted on."""
+    machine = find_device(device)
+    replica = Replica(machine, find_model(model), Layout(tp=tp), find_engine("none"), Formats.parse("fp16"))
+    work = replica.work(batch=1, prompt=prompt, done=generate // 2)
+    floor, per_byte = floor_power(machine), machine.main_memory.energy_j_per_byte
+    assert floor is not None
+    assert per_byte is not None
+    joules = work.bytes * per_byte.value + work.executed_flops * machine.op_energy_j["fp16"].value
+    assert floor.value + joules / step_s == pytest.approx(watts, rel=0.12)

@@ -59,7 +59,7 @@ def test_a_page_and_the_figures(tmp_path):
     ("arguments", "sentence"),
     [
         (("estimate", "llama-2-7b", "--on", "h100-sxm", "--tp", "3"), "tp must divide the 32 heads"),
-        (("estimate", "llama-2-7b", "--on", "h100-sxm", "--devices", "4", "--tp", "2"), "must be the 4 devices"),
+        (("estimate", "llama-2-7b", "--on", "h100-sxm", "--devices", "5", "--tp", "2"), "must be the 5 devices"),
         (("estimate", "llama-2-7b", "--on", "h100-sxm", "--devices", "0"), "devices must be >= 1, not 0"),
         (("estimate", "llama-2-7b", "--on", "h100-sxm", "--batch", "0"), "batch must be >= 1, not 0"),
         (("estimate", "llama-2-7b", "--on", "h100-sxm", "--format", "bf17"), "not 'bf17'"),

@@ -23,7 +23,8 @@ REQUEST = Request(batch=8, prompt=256, generate=64)
 FIELDS = {
     "schema", "model", "device", "devices", "parallel", "format", "engine", "ttft_s", "tpot_s", "total_s",
     "tokens_per_s", "energy_j", "energy_j_per_token", "power_w", "price_usd_per_million_tokens", "memory_bytes",
-    "fits", "bound_by", "interval", "provenance",
+    "fits", "bound_by", "interval", "provenance", "host_power_w", "energy_with_host_j", "energy_with_host_j_per_token",
+    "pue", "carbon_g_per_million_tokens",
 }  # fmt: skip
 
 
@@ -167,6 +168,73 @@ def test_time_per_token_of_a_served_model():
     assert 9e-3 < more < 11e-3
 
 
+@pytest.mark.parametrize(
+    ("width", "flight", "prompt", "generate", "measured_ms"),
+    [(2, 32, 2048, 256, 9.66), (4, 16, 4096, 128, 8.08), (8, 32, 1024, 128, 7.46), (8, 32, 4096, 512, 5.64)],
+)
+def test_time_per_token_in_wide_groups(width, flight, prompt, generate, measured_ms):
+    """Rows of the same sample; kernels alone say 5.5 ms of the third, whose passes with prompts wait for the host."""
+    model, device = find_model("llama-3.1-8b"), find_device("h100-sxm")
+    replica = Replica(device, model, Layout(tp=width), find_engine("tensorrt-llm-1.0"), Formats())
+    loop = closed_loop(replica, concurrency=flight, prompt=prompt, generate=generate)
+    assert loop.tpot_s == pytest.approx(measured_ms * 1e-3, rel=0.08)
+    assert loop.interval_s[0] <= measured_ms * 1e-3 <= loop.interval_s[1]
+
+
+def test_a_mixed_pass_reads_the_weights_once():
+    """Llama-3.1-8B has 7.5e9 parameters in matrices: 15.0 GB, 4.5 ms at the 3.35 TB/s of an H100."""
+    model, device = find_model("llama-3.1-8b"), find_device("h100-sxm")
+    engine = find_engine("none").model_copy(update={"mixes": True})
+    replica = Replica(device, model, Layout(), engine, Formats())
+    step = replica.step_tally(batch=8, prompt=1024, done=65)
+    enter = replica.prefill_tally(batch=1, prompt=1024)
+    mixed = replica.mixed_tally(batch=8, prompt=1024, done=65)
+    assert 4.0e-3 < step.seconds + enter.seconds - mixed.seconds < 6.0e-3
+    assert mixed.flops == pytest.approx(step.flops + enter.flops, rel=1e-3)
+    double = replica.mixed_tally(batch=8, prompt=1024, done=65, prompts=2)
+    assert double.seconds == pytest.approx(mixed.seconds + enter.seconds)
+    loop = closed_loop(replica, concurrency=8, prompt=1024, generate=128)
+    assert loop.tpot_s == pytest.approx(step.seconds + 7 / 128 * (mixed.seconds - step.seconds))
+    # Sixteen prompts enter while a token is generated: all in its pass.
+    crowd = closed_loop(replica, concurrency=17, prompt=64, generate=1)
+    many = replica.mixed_tally(batch=17, prompt=64, done=1, prompts=16)
+    assert crowd.tpot_s == pytest.approx(many.seconds)
+
+
+def test_pipelines_and_other_engines_do_not_mix():
+    model, device, engine = find_model("llama-3.1-8b"), find_device("h100-sxm"), find_engine("tensorrt-llm-1.0")
+    assert Replica(device, model, Layout(tp=2), engine, Formats()).mixes
+    assert not Replica(device, model, Layout(pp=2), engine, Formats()).mixes
+    assert not Replica(device, model, Layout(), find_engine("vllm"), Formats()).mixes
+    assert not Replica(device, find_model("t5-base"), Layout(), engine, Formats()).mixes
+
+
+def test_prompts_wait_for_a_host_that_launches_them_one_by_one():
+    """Llama-3.1-8B: embedding, 9 kernels in each of 32 layers, norm and head; 2 sums a layer, embedding and logits."""
+    model, device, engine = find_model("llama-3.1-8b"), find_device("h100-sxm"), find_engine("tensorrt-llm-1.0")
+    replica = Replica(device, model, Layout(tp=8), engine, Formats())
+    short = replica.prefill_tally(batch=1, prompt=16)
+    host_s = (3 + 9 * 32 + 2 * 32 + 2) * engine.eager_operation_s.value
+    assert short.seconds == pytest.approx(host_s + engine.step_s.value + engine.sequence_s.value)
+    assert short.bound_by == "engine"
+    assert replica.prefill_tally(batch=8, prompt=1024).bound_by == "link"  # sums of 64 MiB
+    step = replica.step_tally(batch=1, prompt=16, done=1)
+    assert step.seconds < short.seconds / 4  # a graph launches it
+
+
+def test_engines_errors_by_width_and_device():
+    """Rows on A100 40 GB: narrower and wider groups apart, and wider by the root of two in logarithm elsewhere."""
+    engine = find_engine("vllm")
+    one, two, four = engine.errors
+    assert (one.tp, two.tp, four.tp) == (1, 2, 4)
+    device, other = find_device("a100-40"), find_device("h100-sxm")
+    assert engine.error_factors(device, 1) == (one.low, one.high)
+    assert engine.error_factors(device, 3) == (two.low, two.high)
+    assert engine.error_factors(device, 8) == (four.low, four.high)
+    assert engine.error_factors(other, 8) == pytest.approx((four.low**1.41421356, four.high**1.41421356))
+    assert find_engine("none").error_factors(device, 1) == (1.0, 1.0)
+
+
 def test_a_served_estimate_is_the_closed_loop():
     model, device, engine = find_model("llama-3.1-8b"), find_device("h100-sxm"), find_engine("vllm")
     request = Request(batch=32, prompt=1024, generate=128)
@@ -182,6 +250,13 @@ def test_a_served_estimate_is_the_closed_loop():
         assert low <= getattr(result, field) <= high
     with pytest.raises(ValueError, match="model must generate tokens"):
         estimate_served("bert", find_model("bert-base-uncased"), device, request, Layout(), engine)
+
+
+def test_a_cache_that_the_device_must_convert_is_told():
+    narrow = replace(REQUEST, formats=Formats.parse("fp16/fp16/fp8"))
+    assert "a100-40 has no fp8" in run(device="a100-40", request=narrow).result.provenance["cache"]
+    assert "cache" not in run(device="h100-sxm", request=narrow).result.provenance
+    assert "cache" not in run(device="a100-40").result.provenance
 
 
 def test_engines_are_files_and_refuse_what_is_wrong():

@@ -1,55 +1,46 @@
 """Training steps against published iteration times, and against sums by hand."""
 
+from dataclasses import replace
+
 import pytest
-from published import gpt
+from published import DEEPSPEED, KORTHIKANTI, NARAYANAN
 
 from systolith_model.formats import Formats
-from systolith_model.graph import flops
-from systolith_model.workload import training_graph
 from systolith_sim.devices.library import find_device
-from systolith_sim.estimate.models import Model, find_model
+from systolith_sim.estimate.models import find_model
 from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.training import TrainingStep, estimate_training
-from systolith_sim.estimate.unfused import unfused
 from systolith_sim.parallel.layout import Layout
 
-PUBLISHED = {
-    # hidden, layers, heads, stages, batch, micro-batch, chunks; seconds an iteration with full recomputation, and
-    # with sequence parallelism and selective recomputation, 8-way tensor parallel on A100 80 GB.
-    # Korthikanti et al. 2022 (arXiv 2205.05198), tables 3 and 5.
-    "22B": (6144, 48, 64, 1, 4, 4, 1, 1.42, 1.10),
-    "175B": (12288, 96, 96, 8, 64, 1, 3, 18.13, 13.75),
-    "530B": (20480, 105, 128, 35, 280, 1, 3, 49.05, 37.83),
-    "1T": (25600, 128, 160, 64, 512, 1, 1, 94.42, 71.49),
-}
+
+def error(run):
+    """How far a predicted iteration is from the published one."""
+    return run.step().whole()[1].seconds / run.seconds - 1
 
 
-def step(name: str, *, selective: bool) -> TrainingStep:
-    hidden, layers, heads, pp, batch, micro, chunks, _, _ = PUBLISHED[name]
-    layout = Layout(
-        tp=8, pp=pp, interleave=chunks, schedule="interleaved" if chunks > 1 else "1f1b", sequence=selective,
-        recompute="selective" if selective else "full", micro_batch=micro,
-    )  # fmt: skip
-    request = Request(batch=batch, prompt=2048)
-    model = Model(name, gpt(hidden, layers, heads))
-    return TrainingStep(find_device("a100-80"), model, layout, find_recipe("megatron-2022"), request)
+@pytest.mark.parametrize("name", KORTHIKANTI)
+def test_iteration_times_of_2022_are_the_published_ones(name):
+    """Each within 8 %."""
+    assert error(KORTHIKANTI[name]) == pytest.approx(0, abs=0.08)
 
 
-def test_iteration_times_are_the_published_ones():
-    """Within 8 % on average, none of the eight beyond 12 %."""
-    errors = {}
-    for name in PUBLISHED:
-        for selective in (False, True):
-            _, tally = step(name, selective=selective).whole()
-            errors[name, selective] = tally.seconds / PUBLISHED[name][8 if selective else 7] - 1
-    assert sum(abs(error) for error in errors.values()) / len(errors) < 0.08, errors
-    assert max(abs(error) for error in errors.values()) < 0.12, errors
+def test_iteration_times_of_2021_are_the_published_ones():
+    """Within 8 % on average, none beyond 11 %; two are beyond 8 %: docs/reference/estimate.md."""
+    errors = {name: error(run) for name, run in NARAYANAN.items()}
+    assert sum(abs(one) for one in errors.values()) / len(errors) < 0.08, errors
+    assert max(abs(one) for one in errors.values()) < 0.11, errors
+    assert sum(abs(one) <= 0.08 for one in errors.values()) >= 14, errors
+
+
+def test_zero_3_of_2021_took_longer_than_its_work_and_messages():
+    """A bound from below even with nothing hidden, and far from tight: docs/reference/estimate.md."""
+    assert all(-0.7 < error(run) < 0 for run in DEEPSPEED.values())
 
 
 def test_one_layer_is_the_published_one():
     """Korthikanti et al. 2022, table 4, a layer of 22B: 7.7 ms forward, 11.9 backward; 13.1 with selective."""
-    plain, selective = step("22B", selective=False), step("22B", selective=True)
+    plain, selective = KORTHIKANTI["22B", False].step(), KORTHIKANTI["22B", True].step()
     layer = {phase: plain.tally(phase, layers=1 / 48, ends=()).seconds for phase in ("forward", "backward")}
     assert layer["forward"] == pytest.approx(7.7e-3, rel=0.1)
     assert layer["backward"] == pytest.approx(11.9e-3, rel=0.1)
@@ -57,25 +48,17 @@ def test_one_layer_is_the_published_one():
     assert again == pytest.approx(13.1e-3, rel=0.1)
 
 
-def test_unfused_attention_does_the_same_work():
-    shape = gpt(512, 2, 8)
-    graph = training_graph(shape, tokens=128, batch=2, flash=False)
-    kept = unfused(graph, dropout=False)
-
-    def work(graph, kinds):
-        return sum(operation.count * flops(graph, operation) for operation in graph if operation.kind in kinds)
-
-    causal = work(graph, ("attention",))
-    # Without a fused kernel the masked half is computed too: 128 x 128 pairs instead of 128 x 129 / 2.
-    assert work(kept, ("matmul",)) - work(graph, ("matmul",)) == pytest.approx(causal * 2 * 128 / 129)
-    assert not [operation for operation in kept if operation.kind == "attention"]
-    assert len(unfused(graph, dropout=True).operations) == len(kept.operations) + 2
-
-
 def train(layout, batch=8, name="llama-3-8b", prompt=2048, recipe=None):
     model = find_model(name)
     request = Request(batch=batch, prompt=prompt, formats=Formats())
     return estimate_training(name, model, find_device("h100-sxm"), request, layout, find_recipe(recipe))
+
+
+def train_step(layout, recipe, batch=8, **changes):
+    recipe = replace(find_recipe(recipe), **changes)
+    return TrainingStep(
+        find_device("h100-sxm"), find_model("llama-3-8b"), layout, recipe, Request(batch=batch, prompt=2048)
+    )
 
 
 def test_replicas_divide_the_batch_and_add_their_sums():
@@ -99,7 +82,8 @@ def test_work_is_six_operations_a_parameter_and_token():
 def test_micro_batches_must_divide():
     with pytest.raises(ValueError, match="batch must be a multiple of dp x micro_batch = 6, not 8"):
         train(Layout(dp=3, micro_batch=2))
-    with pytest.raises(ValueError, match="engine must be one of flash, megatron-2022 for training, not 'vllm'"):
+    allowed = "flash, megatron-2021, megatron-2022"
+    with pytest.raises(ValueError, match=f"engine must be one of {allowed} for training, not 'vllm'"):
         find_recipe("vllm")
 
 
@@ -115,3 +99,61 @@ def test_stages_wait_for_each_other():
     # The bubble of 8 even stages is 7 / 8 of the work of 8 micro-batches, and 7 / 64 of that of 64; here the last
     # stage has the head too, so both wait for it.
     assert even.tokens_per_s / result.tokens_per_s == pytest.approx((1 + 7 / 8) / (1 + 7 / 64), rel=0.15)
+
+
+def test_gradients_of_micro_batches_are_read_again_and_added():
+    """One micro-batch writes 4 bytes a weight; each of two reads and writes them, with the same rows in all."""
+    def moved(micro, micros):
+        kernels = train_step(Layout(micro_batch=micro), "flash").phases["backward"].kernels
+        return micros * sum(one.count * one.time.bytes for one in kernels if one.operation.name.endswith(".dw"))
+
+    weights = 8.03e9 - 128256 * 4096
+    assert moved(4, 2) - moved(8, 1) == pytest.approx(2 * (4 + 4) * weights - 4 * weights, rel=0.02)
+
+
+def test_replicas_hide_their_sums_behind_the_backward_pass():
+    """As long as the work is longer than the messages, only the last layer's is waited for."""
+    layout = Layout(dp=8, micro_batch=4)
+    hidden, bare = (train_step(layout, "flash", batch=32, overlaps_gradients=both) for both in (True, False))
+    sums = bare.gradients_s()[1]
+    assert hidden.tally("backward", layers=1.0).seconds > sums
+    assert 0 < hidden.gradients_s()[1] < 0.2 * sums
+    # gradients of 8.03e9 parameters, fp32, once around eight devices at 300 or 450 GB/s and some less
+    assert 2 * 7 / 8 * 4 * 8.03e9 / 450e9 < sums < 2 * 4 * 8.03e9 / 250e9
+
+
+@pytest.mark.parametrize("dp", [8, 16])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_zero_adds_its_messages_inside_a_node_and_between(dp, zero):
+    """Without overlap a step is the work and the messages, one after the other, on one class of links or two."""
+    micros = 2
+    step = train_step(Layout(dp=dp, micro_batch=1, zero=zero), "flash", batch=dp * micros, overlaps_gradients=False)
+    alone = train_step(Layout(micro_batch=1), "flash", batch=micros)
+    work = sum(alone.tally(phase, layers=1.0).seconds * micros for phase in ("forward", "backward"))
+    work += step.tally("optimizer", layers=1.0).seconds
+    whole = step.whole()[1]
+    assert whole.seconds - work == pytest.approx(step.replicas.sent_s(micros), rel=1e-6)
+    assert whole.bound_s["link"] == pytest.approx(step.replicas.sent_s(micros), rel=1e-6)
+    assert whole.bound_s["bubble"] == pytest.approx(0, abs=1e-9)
+    # bytes a device sends: 2 bytes of weight and 4 of gradient a parameter, by the stage
+    sent = {0: 2 * 4, 1: 4 + 2, 2: micros * 4 + 2, 3: micros * (2 + 2 + 4)}[zero] * 8.03e9 * 7 / 8
+    assert step.replicas.sent_s(micros) > sent / 450e9
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_overlap_saves_time_but_not_the_longer_of_both(zero):
+    layout = Layout(dp=16, micro_batch=1, zero=zero)
+    hidden, bare = (
+        train_step(layout, "flash", batch=16, overlaps_gradients=overlaps) for overlaps in (True, False)
+    )
+    seconds, apart = hidden.whole()[1].seconds, bare.whole()[1].seconds
+    assert seconds < apart
+    assert seconds > max(hidden.replicas.sent_s(1), apart - bare.replicas.sent_s(1))
+
+
+def test_provenance_says_what_overlaps():
+    one, many = train(Layout()), train(Layout(dp=4, zero=3, tp=2, pp=2, micro_batch=1), batch=8)
+    assert "overlap" not in one.result.provenance
+    said = many.result.provenance["overlap"]
+    assert said.startswith("messages between replicas go on behind the passes, layer by layer: ")
+    assert said.endswith("stages go on while they send; messages inside tensor parallel groups are waited for")

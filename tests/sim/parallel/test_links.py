@@ -32,6 +32,23 @@ def test_one_node_uses_its_own_links():
     assert seconds == float(collective("all_reduce", 1e8, 8, wire_of(H100, "nvlink")).total_s[0])
 
 
+def test_an_engines_own_all_reduce_where_one_was_measured():
+    """64 KiB on eight H100 take 6.4 us (custom all-reduce table of ai-dynamo/aiconfigurator@095f58a)."""
+    fabric, message = Fabric.of(H100, own_all_reduce=True), Message("all_reduce", 65536, "tp")
+    assert fabric.seconds(message, Layout(tp=8)) == pytest.approx(6.4e-6, rel=0.15)
+    assert fabric.seconds(message, Layout(tp=8)) < Fabric.of(H100).seconds(message, Layout(tp=8)) / 2
+    library = Fabric.of(H100)
+    for other, layout in (
+        (Message("all_gather", 65536, "tp"), Layout(tp=8)),
+        (message, Layout(tp=16)),  # crosses nodes
+        (Message("all_reduce", 64e6, "tp"), Layout(tp=8)),  # longer than the kernel takes
+        (message, Layout()),
+    ):
+        assert fabric.seconds(other, layout) == library.seconds(other, layout)
+    l40s = find_device("l40s")  # nobody measured one there
+    assert Fabric.of(l40s, own_all_reduce=True) == Fabric.of(l40s)
+
+
 def test_crossing_nodes_costs_more():
     fabric, message = Fabric.of(H100), Message("all_reduce", 1e8, "tp")
     inside, across = fabric.seconds(message, Layout(tp=8)), fabric.seconds(message, Layout(tp=16))

@@ -74,7 +74,7 @@ def test_training_memory_is_the_published_one(name, selective):
 
 def test_zero_splits_states_over_replicas():
     model, layout = gpt(6144, 48, 64), Layout(tp=8, dp=4, micro_batch=4)
-    sizes = []
+    sizes, kept = [], []
     for zero in range(4):
         split = Layout(tp=8, dp=4, micro_batch=4, zero=zero)
         memory = held_training_memory(
@@ -82,8 +82,12 @@ def test_zero_splits_states_over_replicas():
             gradient_format="fp32", flash=True, dropout=False, usable=80 * GIB,
         )  # fmt: skip
         sizes.append(memory.weights)
+        kept.append(memory.activations)
     # 2 bytes of weight, 4 of gradient, 12 of states a parameter
     assert [size / sizes[0] for size in sizes] == pytest.approx([1, (6 + 3) / 18, (2 + 4) / 18, 4.5 / 18])
+    # and what stage 3 has gathered: three quarters of two layers of 12 h^2 parameters, 2 bytes each, over 8 devices
+    assert kept[0] == kept[1] == kept[2]
+    assert kept[3] - kept[0] == pytest.approx(0.75 * 2 * 12 * 6144**2 * 2 / 8, rel=1e-3)
 
 
 def test_advice_names_the_first_change_that_fits():
