@@ -6,7 +6,7 @@ tuned shapes; waves, operands and memory are those of any product (``gemm.tiled_
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -99,18 +99,53 @@ class GroupedLibrary:
         )  # fmt: skip
 
 
+Shapes = dict[int, tuple[int, ...]]
+_TUNED: dict[str, Shapes] = {
+    "a100-40": {8: (1792, 3584), 16: (1344,)},
+    "a100-80": {
+        1: (1792, 3584, 7168, 14336), 8: (1792, 2048, 3584, 4096, 7168), 64: (640, 1280), 128: (192,), 512: (64, 128),
+        16: (1344, 1792, 2688, 3584, 7168, 14336),
+    },
+    "h100-sxm": {
+        1: (3072,), 8: (1792, 2048, 3584, 4096, 7168), 16: (1344, 1792, 2688), 62: (256, 512), 64: (320, 640, 1280),
+        72: (384, 768), 128: (192, 512, 928, 1856), 256: (512,), 512: (128, 256, 512),
+    },
+    "h200": {
+        8: (1792, 2048, 3584, 4096, 7168, 14336), 16: (1024, 2048), 64: (320, 640, 1280, 2560),
+        128: (192, 384, 768, 1024), 512: (64, 128, 256, 512),
+    },
+    "b200": {16: (1024,), 32: (1408,), 64: (1408,), 128: (768,), 512: (64, 128, 256, 512)},
+    "l40s": {8: (3584,), 128: (928, 1856)},
+    "mi300x": {
+        8: (1792, 2048, 3584, 4096, 7168, 8192, 14336, 16384), 16: (1024,), 60: (176, 352, 704, 1408),
+        62: (128, 256, 512), 72: (192, 384, 768), 128: (1024,), 160: (192,),
+    },
+    "mi325x": {8: (1792, 2048, 3584, 4096, 7168, 8192, 14336, 16384)},
+}  # fmt: skip
+
+
+def _pairs(shapes: Shapes) -> frozenset[tuple[int, int]]:
+    return frozenset((experts, width) for experts, widths in shapes.items() for width in widths)
+
+
+TUNED: Mapping[str, frozenset[tuple[int, int]]] = MappingProxyType(
+    {device: _pairs(shapes) for device, shapes in _TUNED.items()}
+)
+"""By device, (experts held, width of one expert) that vLLM 0.14's release brings a tuned file for in 16 bits."""
 VLLM = GroupedLibrary(
     rate_share=0.506, tuned_rate_share=0.7262, sharpness=1.373, bandwidth_share=1.2, step_share=1.3,
     gather_loss=0.8302, gather_reach_bytes=8.006e7, unaligned_s=1.118e-10, sort_s_per_expert=9.86e-8,
     tuned_tiles=tuple((m, n) for m in HEIGHTS for n in (32, 64, 128, 256) if m * n <= 128 * 128),
-    tuned=frozenset({
-        (1, 1792), (1, 3584), (1, 7168), (1, 14336), (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168),
-        (16, 1344), (16, 1792), (16, 2688), (16, 3584), (16, 7168), (16, 14336), (64, 640), (64, 1280), (128, 192),
-        (512, 64), (512, 128),
-    }),
+    tuned=TUNED["a100-80"],
 )  # fmt: skip
-"""vLLM 0.14's Triton kernel on A100, fitted by benchmarks/fit_moe.py. Tiles, and the shapes it is tuned for (bf16,
-A100-SXM4-80GB), are facts of its release; the bandwidth share is set so that weights arrive at 0.91 of the peak."""
+"""vLLM 0.14's Triton kernel on A100, fitted by benchmarks/fit_moe.py. Its tiles are facts of its release; the
+bandwidth share is set so that weights arrive at 0.91 of the peak."""
+
+
+@cache
+def library_on(device: str) -> GroupedLibrary:
+    """The library with the shapes it is tuned for on a device, by id; none where the release has no file."""
+    return replace(VLLM, tuned=TUNED.get(device, frozenset()))
 
 
 def grouped_gemm(
@@ -200,6 +235,3 @@ def _tiles(
         grouping=Grouping(routing.active, slower + alone * (k % ALIGNED != 0)),
     )  # fmt: skip
 
-
-LIBRARIES: Mapping[str, GroupedLibrary] = MappingProxyType({"vllm-0.14": VLLM})
-"""By engine and its version."""

@@ -22,7 +22,7 @@ from systolith_sim.devices.device import (
     RegimeError,
 )
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum
-from systolith_sim.devices.grouped import VLLM, Routing, grouped_gemm
+from systolith_sim.devices.grouped import Routing, grouped_gemm, library_on
 from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of
 from systolith_sim.devices.ragged import RaggedFit, ragged_attention
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
@@ -226,7 +226,7 @@ def _terms(
     machine = machine_of(device, numbers)
     if operation.kind == "matmul":
         if _runs_grouped(device, numbers, operation):
-            return "grouped", _grouped(machine, graph, operation, reuse)
+            return "grouped", _grouped(device, machine, graph, operation, reuse)
         return "matmul", _matmul(device, machine, numbers, graph, operation, reuse)
     if operation.kind == "attention":
         return "attention", _attention(device, machine, graph, operation, reuse)
@@ -298,7 +298,7 @@ def _runs_grouped(device: Device, numbers: Format, operation: Operation) -> bool
     return routed and device.kind == "gpu" and BITS[numbers] == 16
 
 
-def _grouped(machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+def _grouped(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
     """Routed rows, each expert in use with the same share of them."""
     shape, attributes = matmul_shape(graph, operation), operation.attributes
     a, w = graph.inputs_of(operation)[:2]
@@ -308,7 +308,7 @@ def _grouped(machine: Machine, graph: Graph, operation: Operation, reuse: float)
     # The first product picks its rows from the tokens, the second from the rows of the first.
     picked_from = a.shape[0] if shape.k == width else min(tokens, a.shape[0])
     return grouped_gemm(
-        machine, VLLM, routing, k=shape.k, n=shape.n, width=width,
+        machine, library_on(device.id), routing, k=shape.k, n=shape.n, width=width,
         gathered_bytes=picked_from * shape.k * BITS[a.format] / 8, weight_bytes=w.bytes / w.elements,
         reuse_bytes=(reuse if w.constant else w.bytes) + a.bytes + out.bytes,
     )  # fmt: skip

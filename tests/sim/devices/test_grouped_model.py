@@ -9,7 +9,7 @@ from systolith_model.workload.inference import forward_graph
 from systolith_model.zoo import architecture
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Machine, Terms
-from systolith_sim.devices.grouped import HEIGHTS, VLLM, GroupedLibrary, Routing, grouped_gemm
+from systolith_sim.devices.grouped import HEIGHTS, VLLM, GroupedLibrary, Routing, grouped_gemm, library_on
 from systolith_sim.devices.kernel import kernel_time
 from systolith_sim.devices.library import find_device
 
@@ -73,6 +73,13 @@ def test_a_tuned_shape_takes_larger_tiles():
         for known in (frozenset(), frozenset({(8, 4096)}))
     )
     assert tuned < plain
+
+
+def test_tuned_shapes_are_those_of_the_device():
+    """The release has a file for 8 experts of 14336 on H200, for none on GeForce."""
+    assert (8, 14336) in library_on("h200").tuned
+    assert (8, 14336) not in library_on("a100-80").tuned
+    assert not library_on("rtx-4090").tuned
 
 
 def test_depths_that_do_not_align_are_slower():
