@@ -30,6 +30,20 @@ WRITE_THREADS_ELEMENTS = 512
 
 
 @dataclass(frozen=True)
+class LatentDecode:
+    """A decode kernel for latent attention with splits of its own, in place of the library's."""
+
+    step_s: float
+    """One thread block that walks one block of keys, alone on its unit."""
+    heads: int = 16
+    """Heads of one thread block; each block of heads reads the whole cache."""
+    splits: int = 4
+    """Parts that the keys are cut into, however many sequences there are."""
+    keys: int = 32
+    """Keys of one block."""
+
+
+@dataclass(frozen=True)
 class AttentionLibrary:
     """What belongs to the library, not to the silicon: tiles and planning (recalled), helper kernels (fitted)."""
 
@@ -63,6 +77,8 @@ class AttentionLibrary:
     """Times the queries pass the memory to be quantized as the cache is."""
     pads_values: bool = False
     """Values narrower than their keys are padded to them, and the products with them."""
+    latent: LatentDecode | None = None
+    """What decodes latent attention; without it, the same kernel."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +107,10 @@ class AttentionConstants:
 FLASH2 = AttentionLibrary(
     query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.594, packs_groups=False, splits="filling",
     combine_s=5.98e-6, combine_split_s=1.965e-7, plan_s=0.0, regroup_s=7.60e-6, pads_values=True,
+    latent=LatentDecode(3.655e-6),
 )  # fmt: skip
-"""FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
+"""FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100. Latent attention is decoded by a
+Triton kernel there, whose step benchmarks/fit_latent.py fits."""
 FLASH3 = AttentionLibrary(
     query_tile=128, small_head_tile=192, resident=1, lone_softmax=1.0, packs_groups=True, splits="even",
     combine_s=7.56e-7, combine_split_s=7.97e-8, plan_s=6.99e-11, regroup_s=0.0, quantized_keys=160,
@@ -204,6 +222,8 @@ def attention(
     blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
     single = s.queries == 1
     decode, helpers = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)
+    if library.latent is not None and how.get("shared_values"):
+        decode = _latent_s(machine, s, library.latent)
     compute = np.where(single, decode, _prefill_s(machine, s, blocks, library, how["causal"]))
     grouped = single & (s.heads > s.kv_heads)
     rows = s.batch * s.heads * s.queries
@@ -320,6 +340,12 @@ def _decode_s(
     merge = merge + partial / machine.peak_ops_per_s
     plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
     return seconds, np.where(splits > 1, merge, 0.0) + plan
+
+
+def _latent_s(machine: Machine, s: AttentionSizes, latent: LatentDecode) -> Array:
+    blocks = s.batch * np.ceil(s.heads / latent.heads) * latent.splits
+    steps = np.ceil(np.minimum(s.keys, s.window) / latent.splits / latent.keys)
+    return np.ceil(blocks / machine.units) * steps * latent.step_s
 
 
 def _even_splits(rows: Array, walked: Array, batch: Array, units: int) -> Array:
