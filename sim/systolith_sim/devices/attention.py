@@ -216,9 +216,7 @@ def attention(
     The machine's launch is that of the kernel that writes the cache; ``vector_ops_per_s`` is the peak outside
     the matrix units, for the softmax; ``how`` is as ``AttentionUse`` says.
     """
-    s, c, quantized = sizes, constants, how["kv_bytes"] < 2
-    if library.pads_values and not how.get("shared_values"):
-        s = replace(s, value_size=np.maximum(s.value_size, s.head_size))
+    s, c, quantized = _padded(sizes, library, how), constants, how["kv_bytes"] < 2
     blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
     single = s.queries == 1
     decode, helpers = _decode_s(machine, s, blocks, library, how.get("planned_kv_heads"), c)
@@ -241,6 +239,12 @@ def attention(
     memory = _memory_s(machine, s, how)
     body = smooth_maximum(compute, memory, c.sharpness) + serial
     return Terms(launch + body, launch, compute + serial, memory)
+
+
+def _padded(s: AttentionSizes, library: AttentionLibrary, how: AttentionUse) -> AttentionSizes:
+    if not library.pads_values or how.get("shared_values"):
+        return s
+    return replace(s, value_size=np.maximum(s.value_size, s.head_size))
 
 
 def _stream_s(machine: Machine, moved_bytes: Array) -> Array:
