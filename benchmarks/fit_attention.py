@@ -21,7 +21,8 @@ from fit_files import datum, folder, other_errors, regime_errors, restate
 from fitting import arguments, descend, distance
 from fitting import fit as fit_together
 from intervals import Scored, together
-from systolith_sim.devices.attention import ATTENTION, LIBRARIES, AttentionConstants, AttentionLibrary
+from systolith_sim.devices.attention import ATTENTION, AttentionConstants
+from systolith_sim.devices.attention_library import LIBRARIES, AttentionLibrary
 from systolith_sim.devices.classes import DeviceClass, class_of
 from systolith_sim.devices.device import AttentionParameters, Device
 from systolith_sim.devices.figures import Datum

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows, other_files
-from systolith_sim.devices.attention import ATTENTION, AttentionConstants, AttentionLibrary, AttentionSizes
+from systolith_sim.devices.attention import ATTENTION, AttentionConstants, AttentionSizes
+from systolith_sim.devices.attention_library import AttentionLibrary
 from systolith_sim.devices.device import AttentionParameters, Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.kernel import attention_of, fused_attention, interval_factors, regimes
+from systolith_sim.devices.interval import interval_factors
+from systolith_sim.devices.kernel import attention_of, fused_attention, regimes
 from systolith_sim.devices.library import device_names, find_device
 
 FILES = {
@@ -25,7 +27,7 @@ FILES = {
     "h200": "h200_sxm_vllm-0.22.0.csv",
 }
 UNFITTED = "rtx-4090"
-"""A device that only its class speaks for."""
+"""A device whose attention only its class speaks for."""
 PHASES = {"attention prefill": "context", "attention decode": "generation"}
 WRITES_CACHE = {"a100-80": True, "h100-sxm": True, "h200": False}
 """vLLM 0.14 puts new keys and values into the cache inside the call; 0.22 does before it, untimed."""
@@ -52,7 +54,7 @@ class AttentionTable:
         "aiconfigurator/{context,generation}_attention_*.csv: batch_size, isl, step, num_heads, "
         "num_key_value_heads, head_dim, attn_dtype, kv_cache_dtype, latency (ms)"
     )
-    rule: str = "by head counts and head size; the RTX 4090 is never used, and predicted by its class"
+    rule: str = "by head counts and head size; the RTX 4090 is never used, its attention the class's"
     unit: str = "s"
 
     def rows(self, data: Path) -> Iterable[Rows]:

@@ -20,7 +20,8 @@ from accuracy_tables import Array, Mask, Prediction, Rows, other_files
 from fitting import fit
 from systolith_sim.devices.device import REGIMES, Regime, RegimeError
 from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
-from systolith_sim.devices.kernel import errors_for, interval_factors, regimes
+from systolith_sim.devices.interval import errors_for, interval_factors
+from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, weight_heat
 from systolith_sim.devices.tiles import TileConstants

@@ -14,7 +14,8 @@ import numpy as np
 from accuracy_tables import Array, Mask, Prediction, Rows
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.kernel import interval_factors, regimes
+from systolith_sim.devices.interval import interval_factors
+from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import machine_of, parameters_of
 from systolith_sim.devices.streaming import EAGER_CALLS, KERNELS, EagerCall, StreamingKernel, StreamingKind, streaming

@@ -61,8 +61,8 @@ class Operation:
     matmul : inputs (a, w[, bias]) of shapes (..., M, K) and (K, N), or (..., K, N) for a batch of products.
         Attribute ``transposed`` = "w" reads w as (N, K), "a" contracts all but the last dimension of a (the
         gradient of a weight); ``heads`` has the output stand by heads, (B, heads, T, N / heads); ``grouped``
-        splits the rows of a (P, K) over the matrices of w (E, K, N), the busiest getting ``imbalance`` times
-        the mean, of the layer's ``experts``.
+        splits the rows of a (P, K), which come from ``tokens`` tokens, over the matrices of w (E, K, N), the
+        busiest getting ``imbalance`` times the mean of the ``experts`` the device holds, each ``width`` wide.
     attention : inputs (q, k, v[, ...]) of shapes (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, Dv); attributes
         ``causal``, ``window`` (keys that a query sees at most), ``value_size`` (v is that much of each key),
         ``backward`` (gradients of q, k and v; ``scores_kept`` unless the scores are computed again).

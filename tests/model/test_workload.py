@@ -198,6 +198,7 @@ def test_experts_share_the_routed_rows_and_the_busiest_gets_more():
     assert (shape.batch, shape.m, shape.k, shape.n) == (8, 25, 24, 32)
     assert busiest_rows(graph, up) == 38  # 1.5 x 200 / 8, rounded up
     assert flops(graph, up) == 2 * 200 * 24 * 32
+    assert (up.attributes["tokens"], up.attributes["width"]) == (100, 16)
 
 
 def test_training_products_follow_the_published_count():

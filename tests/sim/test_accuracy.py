@@ -89,6 +89,42 @@ def test_least_deviations_find_the_parameters_that_made_the_rows(monkeypatch):
     assert found == pytest.approx({"start": 3e-6, "rate": 2e9}, rel=0.03)
 
 
+def test_routings_of_the_benchmark_keep_what_it_says_of_them(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD.parent))
+    from accuracy_tables.moe_routing import calls
+
+    # one token goes to its experts alone, of which a group holds at most its size
+    (one,) = calls(1, 64, 4, 1, 1.2)
+    assert (one.rows, one.active, one.tiles[0]) == (4, 4, 4)
+    # all pairs are somewhere; each expert has at most a row a token, the busiest at least the mean
+    (whole,), (busiest,) = calls(300, 32, 4, 1, 1.01), calls(1000, 3, 2, 3, 1.01)
+    assert whole.rows == 1200
+    assert 2000 / 3 <= busiest.rows <= 1000
+    # calls of at most 16,384 tokens, which together hold every pair
+    cut = calls(40000, 32, 4, 1, 1.2)
+    assert [call.tokens for call in cut] == [16384, 16384, 7232]
+    assert sum(call.rows for call in cut) == 160000
+
+
+def test_layers_are_split_by_product_and_scored_once_more_by_class(tmp_path):
+    folder = tmp_path / "llmservingsim"
+    folder.mkdir()
+    names = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "layernorm", "rotary_emb", "act_fn")
+    rows = [f"{name},{tokens},100" for name in names for tokens in (1, 512)]
+    text = "\n".join(["layer,tokens,time_us", *rows])
+    (folder / "dense_RTX4090_Llama-3.1-8B_tp1.csv").write_text(text + "\n")
+    done = board("--data", str(tmp_path), "--table", "layers", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {
+        (line["operation"], line["used"]): line for line in json.loads(done.stdout)["scores"] if line["regime"] == "all"
+    }
+    assert {key: line["rows"] for key, line in found.items() if key[0].startswith("matmul")} == {
+        ("matmul bf16", True): 4, ("matmul bf16", False): 4, ("matmul bf16, by class", False): 8,
+    }  # fmt: skip
+    # the card's own rate and bandwidth are above those of its class
+    assert found["matmul bf16, by class", False]["bias"] > found["matmul bf16", False]["bias"]
+
+
 def test_rows_that_no_fit_has_seen(tmp_path):
     """A board a hundredth as fast as 4.6 bits of 3.2e9 weights at 1,008 GB/s; fp16, waves and others are left out."""
     boards = tmp_path / "llamacpp"

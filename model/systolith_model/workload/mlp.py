@@ -82,10 +82,14 @@ def _grouped(build: Builder, moe: Experts, name: str, x: str, width: int) -> str
     """Rows (P, K) over the matrices of the experts they go to."""
     x = build.operand(x)
     pairs, k = build.tensors[x].shape
-    active = active_experts(moe, pairs // moe.top_k)
+    tokens = pairs // moe.top_k
+    active = active_experts(moe, tokens)
     weight = build.tensor(f"{name}.weight", active, k, width, constant=True, storage=build.run.formats.weight)
     inputs = [x, weight]
     if moe.bias:
         inputs.append(build.tensor(f"{name}.bias", active, width, constant=True))
     out = build.tensor(f"{name}.out", pairs, width)
-    return build.add(name, "matmul", inputs, out, grouped=True, experts=moe.n_experts, imbalance=moe.imbalance)
+    return build.add(
+        name, "matmul", inputs, out, grouped=True, experts=moe.n_experts, imbalance=moe.imbalance, tokens=tokens,
+        width=moe.intermediate_size,
+    )  # fmt: skip

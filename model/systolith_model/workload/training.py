@@ -19,7 +19,7 @@ Recompute = Literal["none", "selective", "full"]
 OPTIMIZER_FLOPS = {"adam": 14, "sgd": 2, "momentum": 4}
 OPTIMIZER_STATES = {"adam": 2, "sgd": 0, "momentum": 1}
 LOSS_FLOPS = 5  # maximum, difference, exponential, sum, logarithm's share, each logit
-GROUPING = ("grouped", "experts", "imbalance")
+GROUPING = ("grouped", "experts", "imbalance", "tokens", "width")
 BACKWARD_FACTOR = 2  # of norms and elementwise operations, as for products: one gradient an input and a weight
 
 

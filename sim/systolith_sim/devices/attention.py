@@ -3,12 +3,13 @@
 Form and constants: docs/reference/kernel-cost.md. Functions take arrays, like ``gemm``.
 """
 
-from dataclasses import dataclass, fields
-from typing import Literal, NotRequired, TypedDict, Unpack
+from dataclasses import dataclass, fields, replace
+from typing import NotRequired, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from systolith_sim.devices.attention_library import AttentionLibrary, LatentDecode
 from systolith_sim.devices.gemm import Array, Machine, Terms, missing_share, smooth_maximum
 
 SPLIT_SLACK = 0.85
@@ -27,40 +28,6 @@ SMALL_HEAD = 64
 """Largest head size that takes a library's ``small_head_tile``."""
 WRITE_THREADS_ELEMENTS = 512
 """Elements of a token at which a thread block that writes the cache is as wide as it gets."""
-
-
-@dataclass(frozen=True)
-class AttentionLibrary:
-    """What belongs to the library, not to the silicon: tiles and planning (recalled), helper kernels (fitted)."""
-
-    query_tile: int
-    """Rows of queries that a thread block holds."""
-    small_head_tile: int
-    """The same for heads of at most 64."""
-    resident: int
-    """Thread blocks on one unit at a time."""
-    lone_softmax: float
-    """How much longer the softmax takes where a thread block has the unit for itself, with nothing to hide it."""
-    packs_groups: bool
-    """Queries that share keys and values fill one tile also in prefill."""
-    splits: Literal["filling", "even"]
-    """Decode splits the keys to fill all slots, where heads are grouped (2), or to an even share (3)."""
-    combine_s: float
-    """Second kernel that merges the splits of a decode."""
-    combine_split_s: float
-    """The same, for each split."""
-    plan_s: float
-    """Planning of even splits, for each pair of sequences."""
-    regroup_s: float
-    """Kernels that bring grouped queries together, and back, where sequences and groups are several."""
-    quantized_keys: int = 128
-    """Keys of one block where the cache is quantized; 128 otherwise."""
-    quantized_multiply: float = 1.0
-    """Time of a block's products against bf16 where the cache is quantized: faster products, values transposed."""
-    quantized_softmax: float = 1.0
-    """Time of a block's softmax against bf16 where the cache is quantized."""
-    quantizing_passes: float = 0.0
-    """Times the queries pass the memory to be quantized as the cache is."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +53,6 @@ class AttentionConstants:
     """Times new keys and values pass the memory on their way into the cache, read and written."""
 
 
-FLASH2 = AttentionLibrary(
-    query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.756, packs_groups=False, splits="filling",
-    combine_s=5.691e-06, combine_split_s=2.039e-07, plan_s=0.0, regroup_s=7.308e-06,
-)  # fmt: skip
-"""FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100."""
-FLASH3 = AttentionLibrary(
-    query_tile=128, small_head_tile=192, resident=1, lone_softmax=1.0, packs_groups=True, splits="even",
-    combine_s=8.353e-07, combine_split_s=7.71e-08, plan_s=7.284e-11, regroup_s=0.0, quantized_keys=160,
-    quantized_multiply=1.27, quantized_softmax=0.4493, quantizing_passes=0.5464,
-)  # fmt: skip
-"""FlashAttention 3 with a paged cache, as in vLLM 0.14 and 0.22; its constants fitted on H100 and H200."""
-LIBRARIES = {"flash-attention-2": FLASH2, "flash-attention-3": FLASH3}
 ATTENTION = AttentionConstants()
 
 
@@ -196,11 +151,13 @@ def attention(
     The machine's launch is that of the kernel that writes the cache; ``vector_ops_per_s`` is the peak outside
     the matrix units, for the softmax; ``how`` is as ``AttentionUse`` says.
     """
-    s, c, quantized = sizes, constants, how["kv_bytes"] < 2
+    s, c, quantized = _padded(sizes, library, how), constants, how["kv_bytes"] < 2
     blocks = _blocks(machine, s, fit, library, vector_ops_per_s, quantized, c)
     single = s.queries == 1
     planned = how.get("planned_kv_heads")
     decode, planning = _decode_s(machine, s, blocks, library, planned, c)
+    if library.latent is not None and how.get("shared_values"):
+        decode = _latent_s(machine, s, library.latent)
     prefill, merging = _prefill_s(machine, s, blocks, library, how["causal"], planned, c)
     compute = np.where(single, decode, prefill)
     grouped = single & (s.heads > s.kv_heads)
@@ -219,6 +176,12 @@ def attention(
     memory = _memory_s(machine, s, how)
     body = smooth_maximum(compute, memory, c.sharpness) + serial
     return Terms(launch + body, launch, compute + serial, memory)
+
+
+def _padded(s: AttentionSizes, library: AttentionLibrary, how: AttentionUse) -> AttentionSizes:
+    if not library.pads_values or how.get("shared_values"):
+        return s
+    return replace(s, value_size=np.maximum(s.value_size, s.head_size))
 
 
 def _stream_s(machine: Machine, moved_bytes: Array) -> Array:
@@ -339,6 +302,12 @@ def _decode_s(
     seconds = _rounds_s(machine, rows * splits, shared, lone, library.resident)
     plan = library.plan_s * s.batch**2 * (s.batch <= PLANNED_SEQUENCES)
     return seconds, _merge_s(machine, s, library, splits, c) + plan
+
+
+def _latent_s(machine: Machine, s: AttentionSizes, latent: LatentDecode) -> Array:
+    blocks = s.batch * np.ceil(s.heads / latent.heads) * latent.splits
+    steps = np.ceil(np.minimum(s.keys, s.window) / latent.splits / latent.keys)
+    return np.ceil(blocks / machine.units) * steps * latent.step_s
 
 
 def _even_splits(rows: Array, walked: Array, batch: Array, units: int) -> Array:

@@ -95,7 +95,7 @@ class DeviceClass(Strict):
         assert feed is not None  # the validator saw to it
         slower = self.latency_factor(device)
         step = _scaled(self.launch_s, 0.0) if unit.k_step_s is None else _scaled(unit.k_step_s, slower)
-        attention = self.attention_wide if wide else self.attention
+        attention = self.attention_wide if wide and self.attention_wide is not None else self.attention
         return KernelParameters(
             launch_s=_scaled(self.launch_s, slower),
             compute_efficiency=self.compute_efficiency,

@@ -16,7 +16,7 @@ from systolith_sim.devices.parameters import CollectiveParameters, CustomParamet
 DeviceKind = Literal["cpu", "gpu", "tpu", "fpga"]
 Regime = Literal["launch", "memory", "compute"]
 REGIMES: tuple[Regime, ...] = ("launch", "memory", "compute")
-Operator = Literal["matmul", "attention", "streaming"]
+Operator = Literal["matmul", "grouped", "attention", "streaming"]
 
 
 class Units(Strict):
@@ -118,14 +118,16 @@ class FormatParameters(Strict):
 class AttentionParameters(Strict):
     """Fused attention by one library on one device."""
 
-    library: Literal["flash-attention-2", "flash-attention-3"]
-    """Whose tiles and planning; ``attention.LIBRARIES`` says what each does."""
+    library: Literal["flash-attention-2", "flash-attention-3", "ragged-paged-attention"]
+    """Whose tiles and planning; ``attention.LIBRARIES`` says what each does on a GPU, ``ragged`` on a TPU."""
     launch_s: Datum
     """Start to end of a fused attention that does nothing, without the kernel that writes the cache."""
     efficiency: Datum
     """Share of the peak rate that a thread block's products reach."""
     start_s: Datum
-    """Start and end of one thread block, as one unit sees it."""
+    """Start and end of one thread block, as one unit sees it; of one sequence on a TPU."""
+    stream_share: Datum | None = None
+    """Share of the main memory's bandwidth that keys and values arrive at; TPUs only."""
     quantized_launch_s: Datum | None = None
     """Added to ``launch_s`` where the cache is quantized."""
 

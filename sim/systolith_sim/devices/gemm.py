@@ -121,6 +121,16 @@ def stream_s(
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """What a grouped product changes where every product of the batch is a tile of rows of one matrix of weights."""
+
+    matrices: ArrayLike
+    """Matrices of weights that are read: at most the batch."""
+    slower: ArrayLike = 1.0
+    """Time of a tile's multiplications over that of rows that lie side by side."""
+
+
+@dataclass(frozen=True)
 class _Shape:
     """Sizes and bytes of rows of products, each of shape (1, rows); candidates lie along the first axis."""
 
@@ -129,12 +139,14 @@ class _Shape:
     k: Array
     n: Array
     element_bytes: tuple[float, float, float]
+    matrices: Array
+    slower: Array
 
     @property
     def bytes(self) -> tuple[Array, Array, Array]:
         """Weights, inputs, outputs."""
         i, w, o = self.element_bytes
-        return self.b * self.k * self.n * w, self.b * self.m * self.k * i, self.b * self.m * self.n * o
+        return self.matrices * self.k * self.n * w, self.b * self.m * self.k * i, self.b * self.m * self.n * o
 
 
 def tiled_gemm(
@@ -150,6 +162,7 @@ def tiled_gemm(
     reuse_bytes: ArrayLike | None = None,
     candidates: NDArray[np.float64] | None = None,
     constants: TileConstants | None = None,
+    grouping: Grouping | None = None,
     precision: DTypeLike = np.float64,
 ) -> Terms:
     """Seconds of ``batch`` products (m, k) by (k, n), with the tile and split of K that a library would choose.
@@ -166,11 +179,15 @@ def tiled_gemm(
         Rows of (tile m, tile n, split of K), in place of those of ``machine.tiles``.
     constants : TileConstants, optional
         In place of those of ``machine.tiles``; fits use it, with a lower ``precision``.
+    grouping : Grouping, optional
+        Where several products of the batch share a matrix of weights; without it, each has its own.
     """
     c = constants or machine.tiles
-    sizes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, precision)) for size in (batch, m, k, n)))
-    b, m, k, n = (size[None] for size in sizes)
-    shape = _Shape(b, m, k, n, (input_bytes, weight_bytes, output_bytes))
+    group = grouping or Grouping(batch)
+    given = (batch, m, k, n, group.matrices, group.slower)
+    sizes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, precision)) for size in given))
+    b, m, k, n, *grouped = (size[None] for size in sizes)
+    shape = _Shape(b, m, k, n, (input_bytes, weight_bytes, output_bytes), *grouped)
     reuse = np.asarray(np.inf if reuse_bytes is None else reuse_bytes, precision)
     cache = CacheConstants(*c.cache(machine.cache_parts))
     memory = stream_s(*shape.bytes, reuse, machine, c.write_cost, cache)
@@ -224,7 +241,7 @@ def _work(
     waves = shape.b * np.ceil(shape.m / tm) * np.ceil(shape.n / tn) * split / machine.units
     used_m, used_n = np.minimum(tm, shape.m), np.minimum(tn, shape.n)
     unit_rate = machine.compute_efficiency * machine.peak_ops_per_s / machine.units
-    multiply = 2 * tm * tn * depth / unit_rate * c.loss(tm, tn)
+    multiply = 2 * tm * tn * depth / unit_rate * c.loss(tm, tn) * shape.slower
     operands = (used_m * input_bytes + used_n * weight_bytes) * depth
     feed = (operands + c.epilogue * used_m * used_n * output_bytes) / machine.feed_bytes_per_s
     return np.maximum(multiply, feed), machine.k_step_s * depth / K_STEP, waves, split

@@ -1,6 +1,6 @@
 """Kernel cost: seconds of each operation of a Graph on a Device, with the interval its scored error gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Unpack
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from systolith_model.formats import BITS, Format
 from systolith_model.graph import Graph, MatmulShape, Operation, Tensor, flops, matmul_shape, traffic
 from systolith_sim.devices import attention as fused
+from systolith_sim.devices.attention_library import LIBRARIES, AttentionLibrary
 from systolith_sim.devices.blas import Level, blas_gemm, level_stream_s
 from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.core import core_terms
@@ -19,10 +20,12 @@ from systolith_sim.devices.device import (
     Device,
     Operator,
     Regime,
-    RegimeError,
 )
 from systolith_sim.devices.gemm import CONSTANTS, Machine, Terms, smooth_maximum
+from systolith_sim.devices.grouped import Routing, grouped_gemm, library_on
+from systolith_sim.devices.interval import interval_factors
 from systolith_sim.devices.products import GemmSizes, gpu_gemm, machine_of, parameters_of, variant_of, weight_heat
+from systolith_sim.devices.ragged import RaggedFit, ragged_attention
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
 from systolith_sim.devices.systolic import systolic_gemm
 
@@ -41,18 +44,11 @@ WIDER: dict[Format, tuple[Format, ...]] = {
 }
 """Formats a product may be computed in, in order of choice; a machine without fp32 falls back to bf16."""
 
-SCORED_FORMATS = ("bf16", "fp16")
-"""Formats the GPU and TPU errors were scored on; others get the interval twice as wide, in logarithm."""
-
 ACTIVATION_FLOPS = 4
 """Operations of an element from which elementwise work holds an exponential or the like."""
 
 MATRIX_SPEEDUP = 16.0
 """Peak in bf16 over that of the vector units where a GPU's file states no fp32: 4 (L40S) to 16 (A100)."""
-
-UNSCORED = 2.0
-"""Factor below and above where nothing of the kind was ever scored. Declared, not measured."""
-
 
 @dataclass(frozen=True)
 class KernelTime:
@@ -176,35 +172,6 @@ def cost(device: Device, graph: Graph, *, launch: Launch = "graph") -> Iterator[
         yield operation, kernel_time(device, graph, operation, reuse_bytes=reuse, launch=launch)
 
 
-def interval_factors(
-    device: Device, operator: Operator, regime: Regime, variant: str, case: str = ""
-) -> tuple[float, float, str]:
-    """(low, high) factors of the 90 % interval, and where they come from; ``case`` as in ``RegimeError``.
-
-    From the device's own scores in that format, else its class's; a format nobody scored takes those of bf16 twice
-    as wide, a regime nobody scored the widest of the operator's, an operator nobody scored ``UNSCORED``.
-    """
-    for errors, sources in ((device.errors, device.sources), _class_errors(device)):
-        same = [error for error in errors if error.operator == operator]
-        exact = [error for error in same if error.format == variant]
-        scored = exact or [error for error in same if not error.format]
-        chosen = errors_for(scored, regime, case)
-        if chosen:
-            low, high = min(error.low for error in chosen), max(error.high for error in chosen)
-            source = sources[chosen[0].source]
-            if device.kind != "cpu" and not exact and variant not in SCORED_FORMATS:
-                return low**2, high**2, f"{source}; {variant} not scored: twice as wide"
-            return low, high, source
-    return 1 / UNSCORED, UNSCORED, "no operation of this kind was scored: a factor of 2"
-
-
-def errors_for(errors: Sequence[RegimeError], regime: str, case: str) -> Sequence[RegimeError]:
-    """Those of a case; without any, those of the whole regime, then of all its cases, then all."""
-    own = [error for error in errors if error.regime == regime]
-    exact = [error for error in own if error.case == case]
-    return exact or [error for error in own if not error.case] or own or errors
-
-
 def _case(device: Device, graph: Graph, operation: Operation, reuse: float) -> str:
     if operation.kind == "attention":
         return "prefill" if graph.inputs_of(operation)[0].shape[2] > 1 else "decode"
@@ -218,11 +185,6 @@ def _passed(graph: Graph, operation: Operation, reuse: float) -> float:
     a, w = graph.inputs_of(operation)[:2]
     (out,) = graph.outputs_of(operation)
     return (reuse if w.constant else w.bytes) + a.bytes + out.bytes
-
-
-def _class_errors(device: Device) -> tuple[tuple[RegimeError, ...], dict[str, str]]:
-    family = class_of(device.kind)
-    return family.errors, family.sources
 
 
 def _numbers(device: Device, graph: Graph, operation: Operation) -> Format:
@@ -248,6 +210,8 @@ def _terms(
             return measured
     machine = machine_of(device, numbers)
     if operation.kind == "matmul":
+        if _runs_grouped(device, numbers, operation):
+            return "grouped", _grouped(device, machine, graph, operation, reuse)
         return "matmul", _matmul(device, machine, numbers, graph, operation, reuse)
     if operation.kind == "attention":
         return "attention", _attention(device, machine, graph, operation, reuse)
@@ -312,13 +276,36 @@ def _matmul(
     return gpu_gemm(device, numbers, **sizes)
 
 
+def _runs_grouped(device: Device, numbers: Format, operation: Operation) -> bool:
+    """Whether a GPU's grouped kernel runs it: in 16 bits, and not the gradient of weights."""
+    attributes = operation.attributes
+    routed = bool(attributes.get("grouped")) and attributes.get("transposed") != "a"
+    return routed and device.kind == "gpu" and BITS[numbers] == 16
+
+
+def _grouped(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
+    """Routed rows, each expert in use with the same share of them."""
+    shape, attributes = matmul_shape(graph, operation), operation.attributes
+    a, w = graph.inputs_of(operation)[:2]
+    (out,) = graph.outputs_of(operation)
+    tokens, width = int(attributes["tokens"]), int(attributes["width"])
+    routing = Routing.even(rows=a.shape[0], active=shape.batch, tokens=tokens, held=int(attributes["experts"]))
+    # The first product picks its rows from the tokens, the second from the rows of the first.
+    picked_from = a.shape[0] if shape.k == width else min(tokens, a.shape[0])
+    return grouped_gemm(
+        machine, library_on(device.id), routing, k=shape.k, n=shape.n, width=width,
+        gathered_bytes=picked_from * shape.k * BITS[a.format] / 8, weight_bytes=w.bytes / w.elements,
+        reuse_bytes=(reuse if w.constant else w.bytes) + a.bytes + out.bytes,
+    )  # fmt: skip
+
+
 def fused_attention(
     device: Device,
     sizes: fused.AttentionSizes,
     parameters: AttentionParameters,
     *,
     constants: fused.AttentionConstants = fused.ATTENTION,
-    library: fused.AttentionLibrary | None = None,
+    library: AttentionLibrary | None = None,
     **how: Unpack[fused.AttentionUse],
 ) -> Terms:
     """Seconds of fused attention on a GPU, products in bf16; ``how`` as in ``attention.attention``."""
@@ -331,8 +318,17 @@ def fused_attention(
     )  # fmt: skip
     vector = peaks["fp32"].value if "fp32" in peaks else machine.peak_ops_per_s / MATRIX_SPEEDUP
     return fused.attention(
-        machine, sizes, fit=fit, library=library or fused.LIBRARIES[parameters.library],
+        machine, sizes, fit=fit, library=library or LIBRARIES[parameters.library],
         vector_ops_per_s=vector, constants=constants, **how,
+    )  # fmt: skip
+
+
+def ragged_fit(parameters: AttentionParameters) -> RaggedFit:
+    """What a TPU's kernel needs of the parameters in a file."""
+    share = parameters.stream_share
+    return RaggedFit(
+        parameters.launch_s.value, parameters.efficiency.value, parameters.start_s.value,
+        1.0 if share is None else share.value,
     )  # fmt: skip
 
 
@@ -353,21 +349,26 @@ def _executed(device: Device, graph: Graph, operation: Operation) -> int:
     parameters = attention_of(device)
     if parameters is None:
         return 0
-    library = fused.LIBRARIES[parameters.library]
+    library = LIBRARIES[parameters.library]
     return int(fused.decode_operations(_attention_sizes(graph, operation), library)[0])
 
 
 def _attention(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
     q, k = graph.inputs_of(operation)[:2]
     attributes = operation.attributes
-    parameters = attention_of(device)
+    parameters, causal = attention_of(device), bool(attributes.get("causal"))
+    kv_bytes, shared = BITS[k.format] / 8, "value_size" in attributes
+    sizes = _attention_sizes(graph, operation)
     if device.kind == "gpu" and parameters is not None:
         return fused_attention(
-            device, _attention_sizes(graph, operation), parameters, causal=bool(attributes.get("causal")),
-            element_bytes=BITS[q.format] / 8,
-            kv_bytes=BITS[k.format] / 8, shared_values="value_size" in attributes, reuse_bytes=reuse,
-            writes_cache=False,  # the graph's own operations do
+            device, sizes, parameters, causal=causal, element_bytes=BITS[q.format] / 8, kv_bytes=kv_bytes,
+            shared_values=shared, reuse_bytes=reuse, writes_cache=False,  # the graph's own operations do
         )  # fmt: skip
+    if device.kind == "tpu" and parameters is not None and k.cache:  # an engine's kernel, none of training
+        bf16 = machine_of(device, computed_in(device, "bf16"))
+        return ragged_attention(
+            bf16, sizes, ragged_fit(parameters), causal=causal, kv_bytes=kv_bytes, shared_values=shared
+        )
     moved = traffic(graph, operation).total
     compute = flops(graph, operation) / (machine.compute_efficiency * machine.peak_ops_per_s)
     compute = np.asarray(compute + moved / (machine.feed_bytes_per_s * machine.units))

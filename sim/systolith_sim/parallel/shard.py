@@ -74,12 +74,14 @@ def with_expert_share(graph: Graph, model: Architecture, layout: Layout, rows: i
     pairs = ceil(rows * _groups(layout) * experts.top_k / layout.ep)
     active = int(busiest_experts(experts, layout, rows))
     before = rows * experts.top_k
-    tensors = dict(graph.tensors)
-    for operation in graph:
+    held = {"experts": ceil(experts.n_experts / layout.ep), "tokens": rows * _groups(layout)}
+    tensors, operations = dict(graph.tensors), list(graph.operations)
+    for place, operation in enumerate(graph):
         if operation.attributes.get("grouped"):
             for name in (*operation.inputs, *operation.outputs):
                 tensors[name] = _share(graph.tensors[name], before, pairs, active)
-    return Graph(name=f"{graph.name}-ep{layout.ep}", tensors=tensors, operations=graph.operations)
+            operations[place] = replace(operation, attributes={**operation.attributes, **held})
+    return Graph(name=f"{graph.name}-ep{layout.ep}", tensors=tensors, operations=tuple(operations))
 
 
 def _groups(layout: Layout) -> int:

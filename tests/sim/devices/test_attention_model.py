@@ -10,8 +10,6 @@ from systolith_model.workload import decode_graph, prefill_graph
 from systolith_model.zoo import architecture
 from systolith_sim.devices.attention import (
     ATTENTION,
-    FLASH2,
-    FLASH3,
     AttentionFit,
     AttentionSizes,
     _even_splits,
@@ -20,6 +18,7 @@ from systolith_sim.devices.attention import (
     attention,
     decode_operations,
 )
+from systolith_sim.devices.attention_library import FLASH2, FLASH3, LatentDecode
 from systolith_sim.devices.gemm import Machine
 from systolith_sim.devices.kernel import cost
 from systolith_sim.devices.library import find_device
@@ -127,6 +126,25 @@ def test_more_keys_are_hardly_faster(library):
     ones = np.ones_like(keys)
     seconds = terms(ones, 32 * ones, 8 * ones, ones, keys, 128 * ones, library=library).total_s
     assert (np.diff(seconds) >= -1e-7).all()
+
+
+def test_latent_decode_before_hopper_reads_the_cache_once_for_every_sixteen_heads():
+    """64 sequences of 8,192 keys: four splits of 64 blocks of 32, on 100 units 3 rounds for 16 heads, 21 for 128."""
+    library = replace(FLASH2, latent=LatentDecode(4e-4))
+    few, many = (
+        terms(64, heads, 1, 1, 8192, 576, 512, library=library, shared_values=True).compute_s[0] for heads in (16, 128)
+    )
+    assert few == pytest.approx(3 * 64 * 4e-4, rel=0.01)
+    assert many == pytest.approx(21 * 64 * 4e-4, rel=0.01)
+
+
+def test_flash_attention_2_multiplies_values_padded_to_their_keys():
+    """Heads of 192 with values of 128 cost what values of 192 do, and 320 / 384 of it where nothing is padded."""
+    sizes = (4, 32, 32, 32768, 32768, 192)
+    narrow, whole = (terms(*sizes, value, library=FLASH2).compute_s[0] for value in (128, 192))
+    assert narrow == whole
+    unpadded = terms(*sizes, 128, library=replace(FLASH2, pads_values=False)).compute_s[0]
+    assert unpadded == pytest.approx(whole * 320 / 384, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,8 @@ import pytest
 
 from systolith_model.graph import Tensor
 from systolith_sim.devices.classes import class_of
-from systolith_sim.devices.kernel import (
-    computed_in,
-    cost,
-    errors_for,
-    interval_factors,
-    kernel_time,
-    weight_bytes,
-)
+from systolith_sim.devices.interval import errors_for, interval_factors
+from systolith_sim.devices.kernel import computed_in, cost, kernel_time, weight_bytes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import parameters_of
 

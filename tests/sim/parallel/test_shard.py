@@ -51,6 +51,10 @@ def test_experts_of_a_group_are_all_experts(tp, dp, ep):
     theirs = sum(
         operation.count * flops(plain, operation) for operation in plain if operation.attributes.get("grouped")
     )
+    for operation in graph:
+        if operation.attributes.get("grouped"):
+            assert operation.attributes["experts"] == 8 // ep
+            assert operation.attributes["tokens"] == replicas * rows
     devices = max(tp, ep)
     assert devices * ours == pytest.approx(replicas * theirs, rel=0.01)
 
