@@ -110,7 +110,7 @@ def write(
     def errors(widen: float) -> tuple[RegimeError, ...]:
         return (
             *pooled(regime_errors("matmul", scored, SCORED, widen=widen)),
-            *regime_errors("attention", spread, SCORED_ATTENTION, widen=widen),
+            *regime_errors("attention", spread, SCORED_ATTENTION, widen=widen, least=20),
         )
 
     kernel = KernelParameters.model_validate({**own, **still, "attention": fused})

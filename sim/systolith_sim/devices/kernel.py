@@ -277,10 +277,13 @@ def _matmul(
 
 
 def _runs_grouped(device: Device, numbers: Format, operation: Operation) -> bool:
-    """Whether a GPU's grouped kernel runs it: in 16 bits, and not the gradient of weights."""
-    attributes = operation.attributes
+    """Whether a GPU's grouped kernel runs it: in 16 bits, on matrix units, and not the gradient of weights."""
+    attributes, vector = operation.attributes, device.peak_ops_per_s.get("fp32")
     routed = bool(attributes.get("grouped")) and attributes.get("transposed") != "a"
-    return routed and device.kind == "gpu" and BITS[numbers] == 16
+    if not routed or device.kind != "gpu" or BITS[numbers] != 16:
+        return False
+    # Its tiles are those of matrix units; without any, rows are multiplied one by one.
+    return vector is None or device.peak_ops_per_s[numbers].value > vector.value
 
 
 def _grouped(device: Device, machine: Machine, graph: Graph, operation: Operation, reuse: float) -> Terms:
