@@ -2,7 +2,7 @@
 
     python benchmarks/fit_latent.py --data DIR
 
-One constant, of sim/.../attention_library.py's FLASH2; everything else is as packaged. A single head runs another kernel and
+One constant, FLASH2 of attention_library.py; everything else is as packaged. A single head runs another kernel and
 is left out of the fit.
 """
 

@@ -35,10 +35,8 @@ SIDE_SIZES = (512, 16384)
 """k, and n, of weights that are otherwise as those: short and long rows, few and many of them."""
 SIDE_ROWS = (1, 4, 16, 64, 256)
 """Rows of the products with them."""
-ROUNDS = 4
-"""Everything short is measured again after everything else, and the fastest counts: other work comes in bursts."""
-LONG_S = 0.005
-"""What takes longer is measured once."""
+ROUNDS_S = (float("inf"), 0.1, 0.005, 0.005)
+"""Longest that is measured in each round, after everything else: other work comes in bursts, and the fastest counts."""
 LONGEST_S = 1.0
 """A curve ends before a size that would take longer than this."""
 POWER_S = 1.0
@@ -193,7 +191,7 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     found = Measured(threads, caches)
     kept = _Kept()
     jobs = [job for numbers in FORMATS for job in _jobs(found, numbers, kept)]
-    total = ROUNDS * (len(jobs) + len(LAYER_FORMATS)) + len(caches) + 3
+    total = len(ROUNDS_S) * (len(jobs) + len(LAYER_FORMATS)) + len(caches) + 3
     budget = seconds / total
     for level, size in {**caches, "main": 2 * max(caches.values(), default=2**26)}.items():
         working = size if level == "main" else min(size // 2, 4 * min(caches.values()))
@@ -204,13 +202,13 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     one = workloads.filled("fp32", 1)
     found.small = measure.repeat(lambda: one + one, clock, budget)
     step("small operation", total)
-    for _ in range(ROUNDS):
+    for most_s in ROUNDS_S:
         for numbers in LAYER_FORMATS:
             timing = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
             found.small_layer[numbers] = faster(found.small_layer.get(numbers), timing)
             step(f"small layer {numbers}", total)
         for job in jobs:
-            _run(job, found, clock, budget)
+            _run(job, found, clock, budget, most_s)
             step(job.curve, total)
     _power(found)
     found.load = measure.load_average()
@@ -224,10 +222,10 @@ def faster(before: Timing | None, now: Timing) -> Timing:
     return Timing(min(before.seconds, now.seconds), max(before.high_s, now.high_s))
 
 
-def _run(job: _Job, found: Measured, clock: Clock, budget_s: float) -> None:
+def _run(job: _Job, found: Measured, clock: Clock, budget_s: float, most_s: float) -> None:
     curve = found.timings.setdefault(job.curve, {})
     before = curve.get(job.at)
-    if before is not None and before.seconds > LONG_S:
+    if before is not None and before.seconds > most_s:
         return  # long enough to have met quiet and busy times alike
     if before is None and curve and curve[max(curve)].seconds * job.at / max(curve) > LONGEST_S:
         return

@@ -76,17 +76,22 @@ def product_s(
 
 
 def _weight_s(parameters: KernelParameters, name: str, shape: MatmulShape) -> float:
-    """Seconds of a weight by a curve, times what its neighbours of other k and of other n say of each."""
+    """Seconds of a weight by a curve, times what its neighbours of other k and of other n say of each.
+
+    What slows weights of more k and of more n is taken to be the same, their size, and counts once.
+    """
     curve = parameters.curves[name]
     own = interpolate(curve, shape.m)
-    factor = 1.0
+    factors, larger = [1.0], [1.0]
     for axis, (letter, size) in enumerate((("k", shape.k), ("n", shape.n))):
         sides = [side for other, side in parameters.curves.items() if other.startswith(f"{name}.{letter}")]
         points = [(one.weights[axis], interpolate(one, shape.m) / own) for one in (curve, *sides) if one.weights]
         if points:
             at, ratios = zip(*sorted(points), strict=True)
-            factor *= float(np.exp(np.interp(np.log(size), np.log(at), np.log(ratios))))
-    return own * factor
+            factor = float(np.exp(np.interp(np.log(size), np.log(at), np.log(ratios))))
+            slower = factor > 1 and curve.weights is not None and size > curve.weights[axis]
+            (larger if slower else factors).append(factor)
+    return own * float(np.prod(factors)) * max(larger)
 
 
 def level_sizes(device: Device) -> list[tuple[str, float]]:
