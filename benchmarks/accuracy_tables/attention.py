@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows, other_files
+from accuracy_tables.costed import bare_roofline, costed
 from systolith_sim.devices.attention import ATTENTION, AttentionConstants, AttentionSizes
 from systolith_sim.devices.attention_library import AttentionLibrary
 from systolith_sim.devices.device import AttentionParameters, Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import attention_of, fused_attention, regimes
+from systolith_sim.devices.kernel import attention_of, fused_attention
 from systolith_sim.devices.library import device_names, find_device
 
 FILES = {
@@ -84,13 +84,7 @@ class AttentionTable:
         parameters = attention_of(device)
         assert parameters is not None  # packaged data
         terms = attention_terms(device, rows, parameters)
-        regime = regimes(terms)
-        case = phase_of(rows)
-        factors = np.array([interval_factors(device, "attention", word, "bf16", case)[:2] for word in regime])
-        return Prediction(
-            terms.total_s, terms.total_s * factors[:, 0], terms.total_s * factors[:, 1], regime,
-            {"roofline": _roofline(device, rows)},
-        )  # fmt: skip
+        return costed(device, "attention", terms, {"roofline": _roofline(device, rows)}, case=phase_of(rows))
 
 
 def phase_of(rows: Rows) -> str:
@@ -167,8 +161,7 @@ def _roofline(device: Device, rows: Rows) -> Array:
     batch, heads, kv_heads, queries, keys, size, kv_bytes = (np.asarray(rows.inputs[name], float) for name in NAMES)
     work = 4 * batch * heads * queries * (keys - (queries - 1) / 2) * size
     moved = 4 * batch * heads * queries * size + 2 * batch * kv_heads * keys * size * kv_bytes
-    peak = device.peak_ops_per_s["bf16"].value
-    return np.maximum(work / peak, moved / device.main_memory.bandwidth_bytes_per_s.value)
+    return bare_roofline(device, work, moved)
 
 
 TABLES = (AttentionTable(),)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Mask, Prediction, Rows
+from accuracy_tables.attention import phase_of
+from accuracy_tables.costed import bare_roofline, costed
 from systolith_sim.devices.attention import AttentionSizes
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import attention_of, ragged_fit, regimes
+from systolith_sim.devices.kernel import attention_of, ragged_fit
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import machine_of
 from systolith_sim.devices.ragged import RAGGED, RaggedConstants, RaggedFit, ragged_attention
@@ -74,18 +75,11 @@ class TpuAttentionTable:
     def predict(self, rows: Rows) -> Prediction:
         """With the parameters of the device's file."""
         device = find_device(rows.device)
-        terms = cache_terms(device, rows)
-        words = regimes(terms)
-        case = rows.operation.split()[1]
-        low, high = np.array([interval_factors(device, "attention", word, "bf16", case)[:2] for word in words]).T
-        total = terms.total_s
         batch, queries, keys = (np.asarray(rows.inputs[name], float) for name in ("batch", "queries", "keys"))
         work = 4 * batch * HEADS * queries * (keys - (queries - 1) / 2) * SIZE
         moved = 2 * batch * (KV_HEADS * keys + HEADS * queries) * SIZE * BYTES
-        roofline = np.maximum(
-            work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
-        )
-        return Prediction(total, total * low, total * high, words, {"roofline": roofline})
+        rivals = {"roofline": bare_roofline(device, work, moved)}
+        return costed(device, "attention", cache_terms(device, rows), rivals, case=phase_of(rows))
 
 
 TABLES = (TpuAttentionTable(),)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows
-from accuracy_tables.attention import part
+from accuracy_tables.attention import part, phase_of
+from accuracy_tables.costed import bare_roofline, costed
 from systolith_sim.devices.attention import AttentionSizes
 from systolith_sim.devices.attention_library import AttentionLibrary
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import attention_of, fused_attention, regimes
+from systolith_sim.devices.kernel import attention_of, fused_attention
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import gpu_gemm, machine_of, parameters_of
 from systolith_sim.devices.streaming import KERNELS, streaming
@@ -111,12 +111,8 @@ class LatentTable:
     def predict(self, rows: Rows) -> Prediction:
         """With the packaged constants."""
         device = find_device(rows.device)
-        terms = latent_terms(device, rows)
-        words = regimes(terms)
-        case = rows.operation.split()[-1]
-        low, high = np.array([interval_factors(device, "attention", word, "bf16", case)[:2] for word in words]).T
-        total = terms.total_s
-        return Prediction(total, total * low, total * high, words, {"roofline": _roofline(device, rows)})
+        rivals = {"roofline": _roofline(device, rows)}
+        return costed(device, "attention", latent_terms(device, rows), rivals, case=phase_of(rows))
 
 
 def _read(path: Path, device: str, operation: str) -> Rows:
@@ -138,9 +134,7 @@ def _roofline(device: Device, rows: Rows) -> Array:
     else:
         work = 2 * batch * heads * (seen * (2 * RANK + ROPE) + RANK * (NOPE + VALUE))
         moved = BYTES * batch * keys * (RANK + ROPE)
-    return np.maximum(
-        work / device.peak_ops_per_s["bf16"].value, moved / device.main_memory.bandwidth_bytes_per_s.value
-    )
+    return bare_roofline(device, work, moved)
 
 
 TABLES = (LatentTable(),)

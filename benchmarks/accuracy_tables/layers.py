@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows
+from accuracy_tables.costed import bare_roofline, costed
 from systolith_sim.devices.device import Device, Operator
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import device_names, find_device
 from systolith_sim.devices.products import gpu_gemm, machine_of, parameters_of
 from systolith_sim.devices.streaming import KERNELS, StreamingKind, streaming
@@ -85,10 +84,7 @@ class LayerTable:
         product = "k" in rows.inputs
         operator: Operator = "matmul" if product else "streaming"
         terms = product_terms(device, rows) if product else _once(device, rows)
-        words = regimes(terms)
-        low, high = np.array([interval_factors(device, operator, word, "bf16")[:2] for word in words]).T
-        total = terms.total_s
-        return Prediction(total, total * low, total * high, words, {"roofline": _roofline(device, rows)})
+        return costed(device, operator, terms, {"roofline": _roofline(device, rows)})
 
 
 def product_terms(device: Device, rows: Rows) -> Terms:
@@ -122,13 +118,10 @@ def _kind(rows: Rows) -> StreamingKind:
 
 def _roofline(device: Device, rows: Rows) -> Array:
     """Larger of operations over peak and bytes over bandwidth."""
-    bandwidth = device.main_memory.bandwidth_bytes_per_s.value
     if "bytes" in rows.inputs:
-        return np.asarray(rows.inputs["bytes"], float) / bandwidth
+        return np.asarray(rows.inputs["bytes"], float) / device.main_memory.bandwidth_bytes_per_s.value
     m, k, n = (np.asarray(rows.inputs[name], float) for name in ("m", "k", "n"))
-    return np.maximum(
-        2 * m * k * n / device.peak_ops_per_s["bf16"].value, BYTES * (m * k + k * n + m * n) / bandwidth
-    )
+    return bare_roofline(device, 2 * m * k * n, BYTES * (m * k + k * n + m * n))
 
 
 def _product_rows(device: str, operation: str, table: list[tuple[float, ...]]) -> Rows:

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accuracy_tables import Array, Mask, Prediction, Rows
+from accuracy_tables.costed import bare_roofline, costed
 from accuracy_tables.moe_routing import calls
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Machine, Terms
 from systolith_sim.devices.grouped import HEIGHTS, VLLM, GroupedLibrary, Routing, grouped_gemm
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import machine_of, parameters_of
 from systolith_sim.devices.streaming import KERNELS, StreamingKernel, streaming
@@ -145,10 +144,7 @@ class MoeTable:
         """With the packaged constants."""
         device, given = find_device(rows.device), calls_of(rows)
         terms = by_row(given, layer_terms(device, given))
-        words = regimes(terms)
-        low, high = np.array([interval_factors(device, "grouped", word, "bf16")[:2] for word in words]).T
-        total = terms.total_s
-        return Prediction(total, total * low, total * high, words, {"roofline": _roofline(device, given)})
+        return costed(device, "grouped", terms, {"roofline": _roofline(device, given)})
 
 
 def _roofline(device: Device, given: Calls) -> Array:
@@ -156,8 +152,7 @@ def _roofline(device: Device, given: Calls) -> Array:
     routing = given.routing
     work = 6 * routing.rows * given.hidden * given.width
     moved = (3 * routing.active * given.width + 2 * routing.tokens) * given.hidden * BYTES
-    peak = device.peak_ops_per_s["bf16"].value
-    seconds = np.maximum(work / peak, moved / device.main_memory.bandwidth_bytes_per_s.value)
+    seconds = bare_roofline(device, work, moved)
     return _summed(given, seconds)
 
 

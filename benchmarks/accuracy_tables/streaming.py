@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows
+from accuracy_tables.costed import costed
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import machine_of, parameters_of
 from systolith_sim.devices.streaming import EAGER_CALLS, KERNELS, EagerCall, StreamingKernel, StreamingKind, streaming
@@ -76,13 +75,8 @@ class StreamingTable:
     def predict(self, rows: Rows) -> Prediction:
         """With the packaged constants."""
         device = find_device(rows.device)
-        terms = streaming_terms(device, rows)
-        regime = regimes(terms)
-        factors = np.array([interval_factors(device, "streaming", word, "bf16")[:2] for word in regime])
         bare = np.asarray(rows.inputs["bytes"], float) / device.main_memory.bandwidth_bytes_per_s.value
-        return Prediction(
-            terms.total_s, terms.total_s * factors[:, 0], terms.total_s * factors[:, 1], regime, {"roofline": bare}
-        )  # fmt: skip
+        return costed(device, "streaming", streaming_terms(device, rows), {"roofline": bare})
 
 
 def kind_of(rows: Rows) -> StreamingKind:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from accuracy_tables import Array, Mask, Prediction, Rows
+from accuracy_tables.costed import bare_roofline, costed
 from systolith_sim.devices.gemm import Terms
-from systolith_sim.devices.interval import interval_factors
-from systolith_sim.devices.kernel import regimes
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.products import machine_of
 from systolith_sim.devices.systolic import systolic_gemm
@@ -71,15 +70,9 @@ class TpuTable:
     def predict(self, rows: Rows) -> Prediction:
         """With the parameters of the device's file."""
         device, tokens = find_device(DEVICE), np.asarray(rows.inputs["tokens"], float)
-        terms = layer_terms(tokens, {})
-        words = regimes(terms)
-        factors = np.array([interval_factors(device, "matmul", word, "bf16")[:2] for word in words])
         work = 2 * sum(k * n for k, n in PRODUCTS.values())
-        bandwidth = device.main_memory.bandwidth_bytes_per_s.value
-        roofline = np.maximum(work * tokens / device.peak_ops_per_s["bf16"].value, work / bandwidth)
-        return Prediction(
-            terms.total_s, terms.total_s * factors[:, 0], terms.total_s * factors[:, 1], words, {"roofline": roofline}
-        )
+        roofline = bare_roofline(device, work * tokens, np.full_like(tokens, work))
+        return costed(device, "matmul", layer_terms(tokens, {}), {"roofline": roofline})
 
 
 TABLES = (TpuTable(),)

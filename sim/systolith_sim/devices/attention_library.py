@@ -59,7 +59,7 @@ class AttentionLibrary:
 FLASH2 = AttentionLibrary(
     query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.756, packs_groups=False, splits="filling",
     combine_s=5.691e-06, combine_split_s=2.039e-07, plan_s=0.0, regroup_s=7.308e-06, pads_values=True,
-    latent=LatentDecode(3.655e-6),
+    latent=LatentDecode(3.647e-6),
 )  # fmt: skip
 """FlashAttention 2 with a paged cache, as in vLLM 0.14; its constants fitted on A100. Latent attention is decoded by a
 Triton kernel there, whose step benchmarks/fit_latent.py fits."""

@@ -14,12 +14,14 @@ from systolith_model.workload.training import BACKWARD_FACTOR
 
 
 class _Attention(torch.autograd.Function):
-    """Scaled dot product attention over (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, Dv)."""
+    """Scaled dot product attention over (B, H, Tq, D), (B, Hkv, Tk, D), (B, Hkv, Tk, Dv).
+
+    Takes recorder, whether it is causal, queries, keys, values and a bias or None.
+    """
 
     @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, rec: Recorder, causal: bool, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, *given: Any, **_: Any) -> Tensor:
+        rec, causal, q, k, v, bias = given
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         attention(rec, q, k, v, out, bias=bias, causal=causal)
         ctx.rec, ctx.causal = rec, causal
@@ -27,7 +29,8 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
         q, k, v, out, *bias = ctx.saved_tensors
         made = [torch.empty_like(part) for part in (q, k, v, *bias[: ctx.needs_input_grad[5]])]
         attention_backward(
@@ -37,12 +40,11 @@ class _Attention(torch.autograd.Function):
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Root mean square norm over the last dimensions."""
+    """Root mean square norm over the last dimensions; takes recorder, input and a weight or None."""
 
     @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, rec: Recorder, x: Tensor, weight: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, *given: Any, **_: Any) -> Tensor:
+        rec, x, weight = given
         out = torch.empty_like(x)
         inputs = [rec.read(part) for part in (x, weight) if part is not None]
         rec.add("rms_norm", "norm", inputs, [out], flops=NORM_FLOPS["rmsnorm"] * x.numel())
@@ -51,7 +53,8 @@ class _RMSNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
         x, *weight = ctx.saved_tensors
         made = [torch.empty_like(part) for part in (x, *weight)]
         inputs = [ctx.rec.read(part) for part in (grad, x, *weight)]

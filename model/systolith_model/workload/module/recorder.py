@@ -242,7 +242,7 @@ class Recorder(TorchDispatchMode):
 
 
 def _sequence_number() -> int:
-    """What autograd numbers the next forward operation with."""
+    """What autograd numbers the next forward operation with; torch says it nowhere else."""
     return torch.autograd._get_sequence_nr()  # pyright: ignore[reportPrivateImportUsage]
 
 

@@ -108,9 +108,9 @@ def _plain_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tup
 def _leaves(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield name, value
-    elif type(value) in (list, tuple):
-        for place, part in enumerate(value):  # type: ignore[arg-type]
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple):  # others, such as caches, are no inputs
+        for place, part in enumerate(value):
             yield from _leaves(f"{name}.{place}", part)
-    elif type(value) is dict:
-        for key, part in value.items():  # type: ignore[union-attr]
+    elif isinstance(value, dict) and type(value) is dict:
+        for key, part in value.items():
             yield from _leaves(f"{name}.{key}", part)
