@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from systolith_model.config import TransformerConfig
 from systolith_model.formats import BITS, Format
 from systolith_sim.devices import measure, power, workloads
 from systolith_sim.devices.calibrate_gpu import calibrate_gpu, gpu_facts
+from systolith_sim.devices.curves import COLD
 from systolith_sim.devices.describe import LOCAL, describe
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.library import user_folder, write_device
@@ -37,6 +39,8 @@ SIDE_ROWS = (1, 4, 16, 64, 256)
 """Rows of the products with them."""
 ROUNDS_S = (float("inf"), 0.1, 0.005, 0.005)
 """Longest that is measured in each round, after everything else: other work comes in bursts, and the fastest counts."""
+COLD_CACHES = 3
+"""Bytes of weights that pass over the last cache, so that nothing stays in it from an operation to its next turn."""
 LONGEST_S = 1.0
 """A curve ends before a size that would take longer than this."""
 POWER_S = 1.0
@@ -60,6 +64,8 @@ class Measured:
     copy_bytes_per_s: float = 0.0
     small: Timing | None = None
     small_layer: dict[Format, Timing] = field(default_factory=dict)
+    cold_layer: dict[Format, tuple[TransformerConfig, Timing]] = field(default_factory=dict)
+    """What the operations without products take in a layer whose weights no cache holds."""
     load: float = 0.0
     idle_w: float | None = None
     compute_w: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -73,12 +79,16 @@ class _Job:
     curve: str
     at: float
     make: Callable[[], Action | None]
+    cold: bool = False
+    """Measured with nothing of it in the caches."""
 
 
 class _Kept:
     """The weights made last: products of one curve share them, and no two curves' stand in memory at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, passing_bytes: int) -> None:
+        self.flush: Action = workloads.filled("fp32", passing_bytes // 4).sum
+        """Reads more than the caches hold."""
         self.made_of: tuple[Format, tuple[int, int], int] | None = None
         self.weights: list[torch.Tensor] = []
 
@@ -189,9 +199,9 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
     """All measurements with as many threads as torch is set to."""
     caches: dict[str, int] = {f"l{level}": size for level in (2, 3) if (size := measure.cache_bytes(level))}
     found = Measured(threads, caches)
-    kept = _Kept()
+    kept = _Kept(_passing_bytes(caches))
     jobs = [job for numbers in FORMATS for job in _jobs(found, numbers, kept)]
-    total = len(ROUNDS_S) * (len(jobs) + len(LAYER_FORMATS)) + len(caches) + 3
+    total = len(ROUNDS_S) * (len(jobs) + 2 * len(LAYER_FORMATS)) + len(caches) + 3
     budget = seconds / total
     for level, size in {**caches, "main": 2 * max(caches.values(), default=2**26)}.items():
         working = size if level == "main" else min(size // 2, 4 * min(caches.values()))
@@ -207,12 +217,26 @@ def measure_cpu(threads: int, seconds: float, step: Step, clock: Clock) -> Measu
             timing = measure.repeat(workloads.small_layer(numbers), clock, 4 * budget)
             found.small_layer[numbers] = faster(found.small_layer.get(numbers), timing)
             step(f"small layer {numbers}", total)
+            _cold_layer(found, numbers, clock, 4 * budget)
+            step(f"large layer {numbers}", total)
         for job in jobs:
-            _run(job, found, clock, budget, most_s)
+            _run(job, found, kept, clock, budget, most_s)
             step(job.curve, total)
     _power(found)
     found.load = measure.load_average()
     return found
+
+
+def _cold_layer(found: Measured, numbers: Format, clock: Clock, budget_s: float) -> None:
+    config = workloads.large_config(numbers, _passing_bytes(found.caches))
+    action, outside = workloads.without_products(config, numbers, clock)
+    before = found.cold_layer.get(numbers)
+    timing = measure.repeat(action, outside, budget_s)
+    found.cold_layer[numbers] = config, faster(before and before[1], timing)
+
+
+def _passing_bytes(caches: dict[str, int]) -> int:
+    return min(COLD_CACHES * max(caches.values(), default=2**25), 2**28)
 
 
 def faster(before: Timing | None, now: Timing) -> Timing:
@@ -222,7 +246,7 @@ def faster(before: Timing | None, now: Timing) -> Timing:
     return Timing(min(before.seconds, now.seconds), max(before.high_s, now.high_s))
 
 
-def _run(job: _Job, found: Measured, clock: Clock, budget_s: float, most_s: float) -> None:
+def _run(job: _Job, found: Measured, kept: _Kept, clock: Clock, budget_s: float, most_s: float) -> None:
     curve = found.timings.setdefault(job.curve, {})
     before = curve.get(job.at)
     if before is not None and before.seconds > most_s:
@@ -230,7 +254,8 @@ def _run(job: _Job, found: Measured, clock: Clock, budget_s: float, most_s: floa
     if before is None and curve and curve[max(curve)].seconds * job.at / max(curve) > LONGEST_S:
         return
     if (action := job.make()) is not None:
-        curve[job.at] = faster(before, measure.repeat(action, clock, budget_s))
+        chosen = measure.after(kept.flush, clock) if job.cold else clock
+        curve[job.at] = faster(before, measure.repeat(action, chosen, budget_s))
 
 
 def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
@@ -250,9 +275,12 @@ def _jobs(found: Measured, numbers: Format, kept: _Kept) -> Iterator[_Job]:
         for size in ELEMENTS:
             yield _Job(f"{kind}.{numbers}", size,
                        lambda kind=kind, size=size: workloads.stream(kind, numbers, size))  # fmt: skip
+    decode, append = f"attention.{numbers}.decode", f"append.{numbers}"
     for size in ELEMENTS:
-        yield _Job(f"attention.{numbers}.decode", size,
-                   lambda size=size: workloads.decode_attention(numbers, size))  # fmt: skip
+        attend = partial(workloads.decode_attention, numbers, size)
+        yield _Job(decode, size, attend)
+        yield _Job(f"{decode}.{COLD}", size, attend, cold=True)
+        yield _Job(f"{append}.{COLD}", size, partial(workloads.stream, "append", numbers, size), cold=True)
     for head in HEAD_SIZES:
         for scores in SCORES:
             yield _Job(f"attention.{numbers}.{head}", scores,

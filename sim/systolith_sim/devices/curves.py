@@ -19,6 +19,8 @@ LEVELS = ("l2", "l3", "main")
 """Levels that weights come from, nearest first."""
 HEAD_SIZES = (64, 128)
 """Head sizes that prefill attention is measured at."""
+COLD = "cold"
+"""Last word of a curve's name that was measured with nothing in the caches: what reads a cache of keys and values."""
 Part = tuple[str, float]
 """A curve's name and the size to read it at."""
 
@@ -44,11 +46,11 @@ def curve_terms(
     if operation.kind == "matmul":
         return _product(device, parameters, graph, operation, numbers, reuse)
     if operation.kind == "attention":
-        return _attention(parameters, graph, operation, numbers)
+        return _attention(parameters, graph, operation, numbers, _cold_share(device, reuse))
     parts = [(f"{name}.{numbers}", size) for name, size in _streams(graph, operation)]
     if not parts or any(name not in parameters.curves for name, _ in parts):
         return None
-    total, start = _sum(parameters, numbers, parts)
+    total, start = _sum(parameters, numbers, parts, _cold_share(device, reuse))
     return "streaming", Terms(*(np.asarray(part) for part in (total, start, 0.0, total - start)))
 
 
@@ -118,7 +120,7 @@ def _product(
 
 
 def _attention(
-    parameters: KernelParameters, graph: Graph, operation: Operation, numbers: Format
+    parameters: KernelParameters, graph: Graph, operation: Operation, numbers: Format, cold: float
 ) -> tuple[Operator, Terms] | None:
     q, k = graph.inputs_of(operation)[:2]
     batch, heads, queries, size = q.shape
@@ -128,10 +130,10 @@ def _attention(
     if any(name not in parameters.curves for name in (decode, *sides)):
         return None
     if queries == 1:
-        total, start = _sum(parameters, numbers, [(decode, batch * heads * keys * size)])
+        total, start = _sum(parameters, numbers, [(decode, batch * heads * keys * size)], cold)
         return "attention", Terms(*(np.asarray(part) for part in (total, start, 0.0, total - start)))
     scores = batch * heads * queries * keys
-    near, far = (_sum(parameters, numbers, [(name, scores)]) for name in sides)
+    near, far = (_sum(parameters, numbers, [(name, scores)], cold) for name in sides)
     share = (size - HEAD_SIZES[0]) / (HEAD_SIZES[1] - HEAD_SIZES[0])
     # Linear in the head size: the softmax does not depend on it, the products are proportional to it.
     total, start = (max(one + share * (two - one), one / 4) for one, two in zip(near, far, strict=True))
@@ -153,15 +155,31 @@ def _streams(graph: Graph, operation: Operation) -> list[Part]:
     return [("gate" if work > out.elements else "add", float(out.elements)), *append]
 
 
-def _sum(parameters: KernelParameters, numbers: Format, parts: Sequence[Part]) -> tuple[float, float]:
+def _sum(
+    parameters: KernelParameters, numbers: Format, parts: Sequence[Part], cold: float
+) -> tuple[float, float]:
     """Seconds of the parts in a sequence, and of their starts in it: what the smallest size takes."""
     curves = [(parameters.curves[name], size) for name, size in parts]
     start = sum(curve.seconds[0] for curve, _ in curves)
     total = sum(interpolate(curve, size) for curve, size in curves)
-    factor = _factor(parameters, numbers)
+    for name, size in parts:
+        if (far := parameters.curves.get(f"{name}.{COLD}")) is not None:
+            near = parameters.curves[name]
+            body, warm = (interpolate(curve, size) - curve.seconds[0] for curve in (far, near))
+            total += cold * max(0.0, body - warm)
+    factor = _factor(parameters, numbers, cold)
     return total + (factor - 1) * start, min(start, total) * factor
 
 
-def _factor(parameters: KernelParameters, numbers: Format) -> float:
+def _cold_share(device: Device, reuse: float) -> float:
+    """How much of an operation's code and data must come from main memory when ``reuse`` bytes of weights pass."""
+    sizes = level_sizes(device)[:-1]
+    return float(missing_share(reuse, sizes[-1][1])) if sizes else 0.0
+
+
+def _factor(parameters: KernelParameters, numbers: Format, cold: float = 0.0) -> float:
     special = parameters.formats.get(numbers)
-    return special.sequence_factor.value if special and special.sequence_factor else 1.0
+    if special is None or special.sequence_factor is None:
+        return 1.0
+    warm = special.sequence_factor.value
+    return warm if special.cold_factor is None else warm + cold * (special.cold_factor.value - warm)

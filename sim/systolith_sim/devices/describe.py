@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from systolith_model.config import TransformerConfig
 from systolith_model.formats import Format
 from systolith_sim.devices import measure, power, workloads
 from systolith_sim.devices.device import (
@@ -97,12 +98,27 @@ def sequence_factor(device: Device, numbers: Format, seconds: float) -> float:
     return max(1.0, 1 + (seconds - sum(time.seconds for time in times)) / starts)
 
 
+def cold_factor(device: Device, config: TransformerConfig, numbers: Format, seconds: float) -> float:
+    """Factor on the starts of operations without products with which those of a large layer take ``seconds``."""
+    graph = workloads.layer_graph(config, tokens=1, context=workloads.SMALL_CONTEXT, numbers=numbers)
+    reuse = float(weight_bytes(graph))
+    times = [kernel_time(device, graph, operation, reuse_bytes=reuse)
+             for operation in graph if operation.kind != "matmul"]  # fmt: skip
+    starts = sum(time.launch_seconds for time in times)
+    return max(1.0, 1 + (seconds - sum(time.seconds for time in times)) / starts)
+
+
 def _with_factors(device: Device, found: "Measured") -> Device:
     assert device.kernel is not None  # described just now
     formats = dict(device.kernel.formats)
     for numbers, timing in found.small_layer.items():
-        factor = _datum(sequence_factor(device, numbers, timing.seconds))
-        formats[numbers] = formats[numbers].model_copy(update={"sequence_factor": factor})
+        factors = {"sequence_factor": sequence_factor(device, numbers, timing.seconds)}
+        if numbers in found.cold_layer:
+            config, outside = found.cold_layer[numbers]
+            cold = cold_factor(device, config, numbers, outside.seconds)
+            factors["cold_factor"] = max(factors["sequence_factor"], cold)
+        named = {name: _datum(factor) for name, factor in factors.items()}
+        formats[numbers] = formats[numbers].model_copy(update=named)
     return device.model_copy(update={"kernel": device.kernel.model_copy(update={"formats": formats})})
 
 

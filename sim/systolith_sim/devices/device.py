@@ -109,6 +109,8 @@ class FormatParameters(Strict):
     """As in ``KernelParameters``."""
     sequence_factor: Datum | None = None
     """Seconds to start an operation among others over those to start it again and again; measured machines only."""
+    cold_factor: Datum | None = None
+    """The same, of operations without products, behind weights that pushed their code and data out of the caches."""
     quantize_s_per_element: Datum | None = None
     """Seconds to quantize one element of the activations."""
     library: str = ""

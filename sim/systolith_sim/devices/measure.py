@@ -77,6 +77,19 @@ def repeat(action: Action, clock: Clock, budget_s: float, *, least: int = 3) -> 
     return Timing(float(np.quantile(times, LOW)), float(np.quantile(times, HIGH)))
 
 
+def after(before: Action, clock: Clock) -> Clock:
+    """The clock of an action each time after another, which does not count."""
+
+    def cold(action: Action, calls: int) -> float:
+        total = 0.0
+        for _ in range(calls):
+            before()
+            total += clock(action, 1)
+        return total / calls
+
+    return cold
+
+
 def in_turn(actions: Sequence[Action]) -> Action:
     """An action that does the next of several each time: what one leaves in a cache is gone when it comes again."""
     state = [0]

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from systolith_model.architecture import Architecture
 from systolith_model.config import TransformerConfig
-from systolith_model.formats import Format, Formats
+from systolith_model.formats import BITS, Format, Formats
 from systolith_model.graph import Graph
 from systolith_model.workload import forward_graph
-from systolith_sim.devices.measure import Action, in_turn
+from systolith_sim.devices.measure import Action, Clock, in_turn
 
 if TYPE_CHECKING:
     import torch
+
+    from systolith_model.reference.decoder import DecoderLayer
 
 GROUP = 4
 """Query heads that share keys and values."""
@@ -126,18 +128,31 @@ def layer_graph(shape: Architecture, *, tokens: int, context: int, numbers: Form
 
 def layer(config: TransformerConfig, numbers: Format, *, tokens: int, context: int) -> Action:
     """A reference layer over ``tokens`` behind ``context`` cached ones."""
+    return _run(_module(config, numbers), config, numbers, tokens=tokens, context=context)
+
+
+def _module(config: TransformerConfig, numbers: Format) -> "DecoderLayer":
     import torch
 
-    from systolith_model.reference.attention import LayerCache
     from systolith_model.reference.decoder import DecoderLayer
-    from systolith_model.reference.rope import rotary_angles
 
     with torch.device("meta"):
         module = DecoderLayer(config)
-    x = filled(numbers, 1, tokens, config.hidden_size)
-    module = module.to(x.dtype).to_empty(device="cpu")
+    module = module.to(filled(numbers, 1).dtype).to_empty(device="cpu")
     for parameter in module.parameters():
         parameter.data.fill_(0.01)
+    return module
+
+
+def _run(
+    module: "DecoderLayer", config: TransformerConfig, numbers: Format, *, tokens: int, context: int
+) -> Action:
+    import torch
+
+    from systolith_model.reference.attention import LayerCache
+    from systolith_model.reference.rope import rotary_angles
+
+    x = filled(numbers, 1, tokens, config.hidden_size)
     positions = torch.arange(context, context + tokens)
     cos, sin = rotary_angles(positions, head_dim=config.head_dim, theta=config.rope_theta)
     old = filled(numbers, 1, config.n_kv_heads, context, config.head_dim) if context else None
@@ -153,3 +168,40 @@ def layer(config: TransformerConfig, numbers: Format, *, tokens: int, context: i
 def small_layer(numbers: Format) -> Action:
     """Layers of ``SMALL`` in turn: nearly all starts."""
     return in_turn([layer(SMALL, numbers, tokens=1, context=SMALL_CONTEXT) for _ in range(SMALL_COPIES)])
+
+
+def large_config(numbers: Format, weight_bytes: float) -> TransformerConfig:
+    """A layer of heads of ``HEAD``, ``GROUP`` of which share keys, with weights of about so many bytes."""
+    step = GROUP * HEAD
+    # Queries and outputs h x h, keys and values h x h / GROUP, three of h x 2.75 h.
+    hidden = (weight_bytes * 8 / BITS[numbers] / (2 + 2 / GROUP + 3 * 2.75)) ** 0.5
+    groups = max(1, round(hidden / step))
+    return TransformerConfig(vocab_size=32, hidden_size=groups * step, n_layers=1, n_heads=GROUP * groups,
+                             n_kv_heads=groups, head_dim=HEAD, intermediate_size=groups * step * 11 // 4)  # fmt: skip
+
+
+def without_products(config: TransformerConfig, numbers: Format, clock: Clock) -> tuple[Action, Clock]:
+    """A decode step of a layer, and the clock that does not count its products with weights."""
+    from torch import nn
+
+    module, spent = _module(config, numbers), [0.0]
+
+    def timed(product: nn.Linear) -> None:
+        forward = product.forward
+
+        def act(x: "torch.Tensor") -> "torch.Tensor":
+            out: list[torch.Tensor] = []
+            spent[0] += clock(lambda: out.append(forward(x)), 1)
+            return out[0]
+
+        product.forward = act
+
+    for product in module.modules():
+        if isinstance(product, nn.Linear):
+            timed(product)
+
+    def outside(action: Action, calls: int) -> float:
+        spent[0] = 0.0
+        return clock(action, calls) - spent[0] / calls
+
+    return _run(module, config, numbers, tokens=1, context=SMALL_CONTEXT), outside
