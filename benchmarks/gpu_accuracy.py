@@ -3,7 +3,7 @@
 ``python benchmarks/gpu_accuracy.py --on h100-sxm [--seconds S] [--json]`` calibrates the GPU, then runs every module of
 ``gpu_modules.py`` and compares with `estimate_module` by the named file and by the calibrated one:
 
-- seconds of a pass as a replayed CUDA graph, kernels back to back, and called from Python, which the host may hold up;
+- seconds of a pass's kernels by torch's profiler, and of the pass called from Python, which the host may hold up;
 - joules of a pass by the board's energy counter (NVML) while it repeats;
 - the most bytes that torch's allocator held beside what it held before.
 
@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from gpu_modules import CASES, Build, Ready
 from systolith_model.workload.module import module_graph
@@ -37,6 +38,8 @@ GPU = torch.device("cuda")
 NVML = importlib.import_module("pynvml")
 """NVIDIA's bindings, which are installed only where a GPU is."""
 Call = Callable[[], object]
+PROFILED = 10
+"""Calls in a profile, after as many without it."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Found:
     """One case: measured, and predicted by each device file."""
 
     case: str
-    graph_s: float | None
+    kernels_s: float
     eager_s: float
     joules: float
     watts: float
@@ -71,7 +74,7 @@ def main() -> None:
     found: list[Found] = []
     for name, build in CASES.items():
         found.append(_case(name, build, [named, local], arguments.each))
-        console.log(f"{name}: {found[-1].graph_s or found[-1].eager_s:.6f} s")
+        console.log(f"{name}: {found[-1].kernels_s:.6f} s")
     if arguments.json:
         print(json.dumps({"gpu": facts.name, "torch": torch.__version__, "local": local.model_dump(mode="json"),
                           "cases": [vars(one) for one in found]}, indent=1))  # fmt: skip
@@ -86,14 +89,12 @@ def _case(name: str, build: Build, devices: list[Device], seconds: float) -> Fou
     ready = build(GPU)
     step = _training(ready) if ready.train else _inference(ready)
     eager_s, joules, watts = _metered(step, seconds)
-    held = torch.cuda.max_memory_allocated() - before
-    graph_s = None
-    if not ready.train and (replay := _captured(step)) is not None:
-        graph_s, joules, watts = _metered(replay, seconds)
+    held = torch.cuda.max_memory_allocated() - before - ready.kept_bytes
+    kernels_s = _kernels_s(step)
     del step, ready
     gc.collect()
     torch.cuda.empty_cache()
-    return Found(name, graph_s, eager_s, joules, watts, held, _predicted(name, build, devices))
+    return Found(name, kernels_s, eager_s, joules, watts, held, _predicted(name, build, devices))
 
 
 def _predicted(name: str, build: Build, devices: list[Device]) -> dict[str, dict[str, float | None]]:
@@ -143,22 +144,15 @@ def _taken(parameter: Tensor) -> Tensor:
     return gradient
 
 
-def _captured(step: Call) -> Call | None:
-    """The pass as a CUDA graph; None where it cannot be one."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(2):
+def _kernels_s(step: Call) -> float:
+    """Seconds that kernels take in a call, of those that follow each other at the clock of a long load."""
+    for _ in range(PROFILED):
+        step()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        for _ in range(PROFILED):
             step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            step()
-    except RuntimeError:
         torch.cuda.synchronize()
-        return None
-    return graph.replay
+    return sum(event.self_device_time_total for event in seen.key_averages()) / PROFILED * 1e-6
 
 
 def _metered(step: Call, seconds: float) -> tuple[float, float, float]:
@@ -186,16 +180,16 @@ def _metered(step: Call, seconds: float) -> tuple[float, float, float]:
 
 def _show(found: list[Found], on: str, console: Console) -> None:
     table = Table(title=f"{torch.cuda.get_device_name()}, torch {torch.__version__}: predicted over measured")
-    heads = ("module", "graph ms", "eager ms", "predicted ms", "error", "inside", "calibrated", "J", "error", "GB",
+    heads = ("module", "kernels ms", "eager ms", "predicted ms", "error", "inside", "calibrated", "J", "error", "GB",
              "error")  # fmt: skip
     for head in heads:
         table.add_column(head, justify="left" if head == "module" else "right")
     errors: list[float] = []
     for one in found:
-        known, local, seconds = one.predicted[on], one.predicted["local-gpu"], one.graph_s or one.eager_s
+        known, local, seconds = one.predicted[on], one.predicted["local-gpu"], one.kernels_s
         errors.append((known["seconds"] or 0) / seconds - 1)
         inside = (known["low_s"] or 0) <= seconds <= (known["high_s"] or 0)
-        table.add_row(one.case, "" if one.graph_s is None else f"{one.graph_s * 1e3:.3f}", f"{one.eager_s * 1e3:.3f}",
+        table.add_row(one.case, f"{seconds * 1e3:.3f}", f"{one.eager_s * 1e3:.3f}",
                       f"{(known['seconds'] or 0) * 1e3:.3f}", f"{errors[-1]:+.1%}", "yes" if inside else "no",
                       f"{(local['seconds'] or 0) / seconds - 1:+.1%}", f"{one.joules:.3g}",
                       f"{(known['joules'] or 0) / one.joules - 1:+.1%}", f"{one.bytes / 1e9:.2f}",

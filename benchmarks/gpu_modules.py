@@ -35,6 +35,8 @@ class Ready:
     train: bool = False
     before: Callable[[], object] = lambda: None
     """Puts the inputs back as they were."""
+    kept_bytes: int = 0
+    """Of what only this keeps, for ``before``."""
 
 
 Build = Callable[[torch.device], Ready]
@@ -80,7 +82,8 @@ def llama_decode(batch: int, context: int) -> Build:
 
         inputs = {"input_ids": _ids(on, batch, 1), "past_key_values": cache, "use_cache": True,
                   "position_ids": torch.full((batch, 1), context, device=on)}  # fmt: skip
-        return Ready(module, (), inputs, before=before)
+        kept = sum(tensor.nbytes for pair in held for tensor in pair)
+        return Ready(module, (), inputs, before=before, kept_bytes=kept)
 
     return build
 

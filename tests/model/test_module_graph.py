@@ -234,7 +234,25 @@ def test_a_training_step_of_the_reference_has_the_products_and_the_optimizer_of_
     last = [traffic(graph, graph.operations[-1]).total for graph in (found.graph, of_shape)]
     assert last[0] == last[1]
     size = sum(parameter.numel() for parameter in Decoder(CONFIG).parameters())
-    assert (found.trained, found.state_bytes) == (size, 3 * 4 * size)
+    assert (found.trained, found.state_bytes) == (size, 2 * 4 * size)
+
+
+def test_gradients_come_as_activations_go():
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1000))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * self.weight).sum()
+
+    x = torch.zeros(7, 1000)
+    kept, made = 4 * 7000, 4 * 1000
+    # forward holds x and the product; backward holds x and its gradient, of which the weight's is the sum of rows
+    found = module_graph(Wide(), x, train=True)
+    assert 2 * kept <= found.activation_bytes <= 2 * kept + made + 2 * 4
+    # with one row the weight's gradient is as large as what it comes of, and stays
+    assert module_graph(Wide(), x[:1], train=True).activation_bytes >= 2 * made
 
 
 def test_equal_layers_stand_once():

@@ -64,10 +64,15 @@ def calibrate_gpu(facts: Facts, *, seconds: float = 10.0, step: Callable[[str, i
     """
     import torch
 
-    told, total = step or (lambda *_: None), len(FORMATS) + 3
+    told, total = step or (lambda *_: None), len(FORMATS) + 4
     budget, peaks, loads = seconds / total, dict[Format, float](), dict[Format, float]()
     idle_w = facts.power_w() if facts.power_w else None
     with torch.inference_mode():
+        one = torch.ones(1, device=facts.on)
+        chain = _replayed(lambda: one + one, facts)
+        chain_s = measure.repeat(chain, facts.clock, budget).seconds / REPLAYED
+        floor_w = _power_under(chain, facts) if facts.power_w else None
+        told("replayed operation", total)
         for numbers in FORMATS:
             if (action := _product(numbers, facts)) is not None:
                 timing = measure.repeat(action, facts.clock, budget)
@@ -80,24 +85,35 @@ def calibrate_gpu(facts: Facts, *, seconds: float = 10.0, step: Callable[[str, i
         copy = measure.repeat(lambda: target.copy_(source), facts.clock, budget)
         stream_w = _power_under(lambda: target.copy_(source), facts) if facts.power_w else None
         told("copy", total)
-        one = torch.ones(1, device=facts.on)
         eager = measure.repeat(lambda: one + one, facts.clock, budget)
         told("small operation", total)
-        started = measure.repeat(_replayed(one, facts), facts.clock, budget)
-        told("replayed operation", total)
-    return _describe(facts, peaks, 2 * COPY_BYTES / copy.seconds, eager, started, _Power(idle_w, loads, stream_w))
+        weights = workloads.filled("bf16", SMALL, SMALL, on=facts.on)
+        small = _replayed(lambda: weights @ weights, facts)
+        started_s = max(chain_s, measure.repeat(small, facts.clock, budget).seconds / REPLAYED)
+        told("replayed product", total)
+    power = _Power(idle_w, floor_w, loads, stream_w)
+    return _describe(facts, peaks, 2 * COPY_BYTES / copy.seconds, eager, started_s, power)
 
 
 @dataclass(frozen=True)
 class _Power:
     idle_w: float | None
+    floor_w: float | None
+    """While kernels start one after the other and do nothing."""
     compute_w: dict[Format, float]
     stream_w: float | None
 
 
 def _product(numbers: Format, facts: Facts) -> Action | None:
+    """A product of real numbers: equal ones draw less power, and the limit of the board would not be felt."""
+    import torch
+
     weights = workloads.filled(numbers, SIDE, SIDE, on=facts.on)
-    return workloads.product(numbers, SIDE, [weights])
+    if weights.is_floating_point():
+        weights.normal_()
+    else:
+        torch.randint(-127, 128, weights.shape, out=weights)
+    return workloads.product(numbers, SIDE, [weights], x=weights)
 
 
 def _power_under(action: Action, facts: Facts) -> float:
@@ -112,19 +128,17 @@ def _power_under(action: Action, facts: Facts) -> float:
 
 
 REPLAYED = 20
+SMALL = 64
+"""Rows, depth and columns of the product that is nearly all start."""
 
 
-def _replayed(one: object, facts: Facts) -> Action:
-    """``REPLAYED`` dependent small kernels replayed without the host; called one by one where it is no GPU."""
+def _replayed(action: Action, facts: Facts) -> Action:
+    """``REPLAYED`` small kernels replayed without the host; called one by one where it is no GPU."""
     import torch
 
-    assert isinstance(one, torch.Tensor)
-
-    def chain() -> torch.Tensor:
-        out = one
+    def chain() -> None:
         for _ in range(REPLAYED):
-            out = out + one
-        return out
+            action()
 
     if facts.on != "cuda":
         return chain
@@ -136,7 +150,7 @@ def _replayed(one: object, facts: Facts) -> Action:
 
 
 def _describe(
-    facts: Facts, peaks: dict[Format, float], bytes_per_s: float, eager: Timing, started: Timing, power: _Power
+    facts: Facts, peaks: dict[Format, float], bytes_per_s: float, eager: Timing, started_s: float, power: _Power
 ) -> Device:
     cache = facts.cache_bytes
     least = _datum(bytes_per_s, high=8 * bytes_per_s, note="at least the main memory's")
@@ -158,26 +172,30 @@ def _describe(
                 name="device memory",
                 size_bytes=_datum(float(facts.memory_bytes)),
                 bandwidth_bytes_per_s=_datum(bytes_per_s),
-                energy_j_per_byte=_above(power.stream_w, power.idle_w, bytes_per_s),
+                energy_j_per_byte=_above(power.stream_w, power.floor_w, bytes_per_s),
             ),
         },
         eager_launch_s=_datum(eager.seconds),
-        power=Power() if power.idle_w is None else _measured_power(power.idle_w),
+        power=_measured_power(power),
         op_energy_j={numbers: datum for numbers, watts in power.compute_w.items()
-                     if (datum := _above(watts, power.idle_w, peaks[numbers])) is not None},
+                     if (datum := _above(watts, power.floor_w, peaks[numbers])) is not None},
     )  # fmt: skip
-    return bare.model_copy(update={"kernel": _kernel(bare, started.seconds / REPLAYED)})
+    return bare.model_copy(update={"kernel": _kernel(bare, started_s)})
 
 
-def _measured_power(idle_w: float) -> Power:
-    """Bytes and operations are what is drawn above the idle power, so that is the floor."""
-    return Power(idle_w=_datum(idle_w), active_w=_datum(idle_w, note="bytes and operations are counted above it"))
+def _measured_power(power: _Power) -> Power:
+    """Bytes and operations are what is drawn above the floor."""
+    if power.idle_w is None or power.floor_w is None:
+        return Power()
+    floor = _datum(max(power.idle_w, power.floor_w), note="while small kernels start one after the other")
+    return Power(idle_w=_datum(power.idle_w), active_w=floor)
 
 
 def _kernel(bare: Device, launch_s: float) -> KernelParameters:
     """The class's parameters; a measured peak and bandwidth are sustained ones."""
     family = _named(class_of("gpu").parameters(bare).model_dump(exclude_defaults=True))
-    own = {"launch_s": launch_s, "compute_efficiency": 1.0, "memory_efficiency": 1.0}
+    shares = ("compute_efficiency", "memory_efficiency", "streaming_efficiency")
+    own = {"launch_s": launch_s} | dict.fromkeys(shares, 1.0)
     measured = {name: _datum(value).model_dump(exclude_defaults=True) for name, value in own.items()}
     return KernelParameters.model_validate(family | measured)
 
@@ -189,12 +207,12 @@ def _named(item: Any) -> Any:
     return {key: FAMILY if key == "source" else _named(value) for key, value in item.items()}
 
 
-def _above(watts: float | None, idle_w: float | None, rate: float) -> Datum | None:
-    """Joules of one operation or byte above the idle power; None where nothing could be read."""
-    if watts is None or idle_w is None or watts <= idle_w:
+def _above(watts: float | None, floor_w: float | None, rate: float) -> Datum | None:
+    """Joules of one operation or byte above the floor; None where nothing could be read."""
+    if watts is None or floor_w is None or watts <= floor_w:
         return None
-    value = (watts - idle_w) / rate
-    return _datum(value, low=value / 1.5, high=value * 1.5, note="board power above idle, by NVML")
+    value = (watts - floor_w) / rate
+    return _datum(value, low=value / 1.5, high=value * 1.5, note="board power above its floor, by NVML")
 
 
 def _datum(value: float, *, low: float | None = None, high: float | None = None, note: str = "") -> Datum:

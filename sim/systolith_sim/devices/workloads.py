@@ -43,19 +43,21 @@ def filled(numbers: Format, *shape: int, on: str = "cpu") -> "torch.Tensor":
     return torch.full(shape, 1 if numbers == "int8" else 0.01, dtype=kinds[numbers], device=on)
 
 
-def product(numbers: Format, m: int, weights: "Sequence[torch.Tensor]") -> Action | None:
+def product(
+    numbers: Format, m: int, weights: "Sequence[torch.Tensor]", *, x: "torch.Tensor | None" = None
+) -> Action | None:
     """(m, k) by constant weights stored (n, k), as in ``torch.nn.Linear``, over several weights in turn.
 
-    None where this build of torch has no such kernel, or not for so few rows.
+    ``x`` is a constant unless given. None where this build of torch has no such kernel, or not for so few rows.
     """
     import torch
 
-    x = filled(numbers, m, weights[0].shape[1], on=str(weights[0].device))
+    rows = filled(numbers, m, weights[0].shape[1], on=str(weights[0].device)) if x is None else x
 
     def one(weight: "torch.Tensor") -> Action:
         if numbers == "int8":
-            return lambda: torch.ops.aten._int_mm(x, weight.t())  # public only through a compiler
-        return lambda: torch.nn.functional.linear(x, weight)
+            return lambda: torch.ops.aten._int_mm(rows, weight.t())  # public only through a compiler
+        return lambda: torch.nn.functional.linear(rows, weight)
 
     try:
         actions = [one(weight) for weight in weights]
@@ -189,9 +191,9 @@ def without_products(config: TransformerConfig, numbers: Format, clock: Clock) -
     def timed(product: nn.Linear) -> None:
         forward = product.forward
 
-        def act(x: "torch.Tensor") -> "torch.Tensor":
+        def act(input: "torch.Tensor") -> "torch.Tensor":
             out: list[torch.Tensor] = []
-            spent[0] += clock(lambda: out.append(forward(x)), 1)
+            spent[0] += clock(lambda: out.append(forward(input)), 1)
             return out[0]
 
         product.forward = act

@@ -1,9 +1,10 @@
-"""Kernels of a training step as a framework, a layout and a board's power limit change them."""
+"""Kernels of a module or a training step as a framework, a layout and a board's power limit change them."""
 
 from dataclasses import replace
 
 from systolith_model.formats import BITS
 from systolith_model.graph import Graph, Operation, Tensor, flops
+from systolith_sim.devices.alignment import unaligned_s
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.kernel import kernel_time
 from systolith_sim.estimate.passes import Kernel
@@ -35,6 +36,15 @@ def slowed_by_power(device: Device) -> float:
     return max(1.0, modelled / measured.value)
 
 
+def power_source(device: Device, factor: float) -> dict[str, str]:
+    """What provenance says of the factor; nothing where nobody measured it."""
+    measured = device.power.random_ops_per_s
+    if measured is None:
+        return {}
+    how = f"products take {factor:.3f} times as long as with the unfilled weights of their table"
+    return {"power": f"{how}: {device.cite(measured)}"}
+
+
 def slowed(kernel: Kernel, factor: float) -> Kernel:
     """The kernel at a lower clock: its products take longer, but no longer than its bytes do at the old one."""
     time = kernel.time
@@ -42,6 +52,18 @@ def slowed(kernel: Kernel, factor: float) -> Kernel:
     ratio = 1 + more / time.seconds
     longer = {name: getattr(time, name) * ratio for name in ("seconds", "low", "high")}
     return replace(kernel, time=replace(time, compute_seconds=factor * time.compute_seconds, **longer))
+
+
+def unaligned(graph: Graph, kernel: Kernel, device: Device) -> Kernel:
+    """The product by kernels that load element by element, where its rows need them."""
+    time = kernel.time
+    more = time.launch_seconds + unaligned_s(device, graph, kernel.operation) - time.seconds
+    if more <= 0:
+        return kernel
+    ratio = 1 + more / time.seconds
+    longer = {name: getattr(time, name) * ratio for name in ("seconds", "low", "high")}
+    compute = time.seconds + more - time.launch_seconds
+    return replace(kernel, time=replace(time, compute_seconds=compute, **longer))
 
 
 def of_backward_attention(graph: Graph, kernel: Kernel) -> Kernel:

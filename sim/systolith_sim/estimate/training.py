@@ -12,6 +12,7 @@ from systolith_sim.devices.device import Device
 from systolith_sim.estimate.adapt import (
     accumulating,
     of_backward_attention,
+    power_source,
     scaled,
     slowed,
     slowed_by_power,
@@ -328,12 +329,7 @@ def _provenance(step: TrainingStep, lacking: str) -> dict[str, str]:
         "energy": lacking or "static power x time + operations + bytes, devices without host",
         "memory": "weights, gradients, Adam's states and kept activations (arXiv 2205.05198)",
     }
-    measured = step.device.power.random_ops_per_s
-    if measured is not None:
-        found["power"] = (
-            f"products take {step.slowdown:.3f} times as long as with the unfilled weights of their table: "
-            f"{step.device.cite(measured)}"
-        )
+    found |= power_source(step.device, step.slowdown)
     return {**found, "overlap": overlap} if (overlap := _overlap(step)) else found
 
 

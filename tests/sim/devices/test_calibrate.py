@@ -198,7 +198,7 @@ def test_a_gpu_is_a_device(monkeypatch, product):
     monkeypatch.setattr(calibrate_gpu, "SIDE", 64)
     monkeypatch.setattr(calibrate_gpu, "COPY_BYTES", 2**16)
     monkeypatch.setattr(calibrate_gpu, "POWER_S", 0.0)
-    watts = iter([50.0] + [150.0] * 1000)
+    watts = iter([50.0, 80.0] + [180.0] * 1000)
     clock = measure.gpu_clock(lambda: None)
     facts = calibrate_gpu.Facts("Some GPU", 10, 2**34, 2**22, "cpu", clock, lambda: next(watts))
     steps = []
@@ -207,8 +207,10 @@ def test_a_gpu_is_a_device(monkeypatch, product):
     assert parse_device(device_toml(device), "local-gpu") == device
     assert device.power.idle_w is not None
     assert device.power.active_w is not None
-    assert device.power.active_w.value == 50.0, "energies are counted above the idle power"
-    assert device.op_energy_j["bf16"].value == pytest.approx(100.0 / device.peak_ops_per_s["bf16"].value, rel=1e-3)
+    assert (device.power.idle_w.value, device.power.active_w.value) == (50.0, 80.0)
+    assert device.op_energy_j["bf16"].value == pytest.approx(100.0 / device.peak_ops_per_s["bf16"].value, rel=1e-3), (
+        "energies are counted above the floor"
+    )
     graph = product(64, 64, 64)
     assert kernel_time(device, graph, graph.operations[0]).seconds > 0
 

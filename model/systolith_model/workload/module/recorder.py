@@ -36,7 +36,7 @@ class Storage:
     value: int
     bytes: int
     held: bool
-    """Parameters, buffers, caches and gradients, which are counted apart."""
+    """Parameters, buffers and caches, which are counted apart."""
     born: int
     last: int
     keep: object = field(repr=False)
@@ -153,10 +153,6 @@ class Recorder(TorchDispatchMode):
         """Memory that is taken without a kernel."""
         if tensor.numel():
             self._storage(tensor)
-
-    def hold(self, tensor: Tensor) -> None:
-        """Count a tensor apart from activations, as the gradients of parameters are."""
-        self._storage(tensor).held = True
 
     def keep_to_the_end(self, tensors: Iterable[Tensor]) -> None:
         """Results of the pass stay to its end."""

@@ -54,9 +54,10 @@ class ModuleGraph:
     cache_bytes: int
     """Of tensors inside objects among the inputs, such as a cache of keys and values, when the pass ends."""
     activation_bytes: int
-    """Most bytes of other tensors needed at once, from the first operation that touches each to the last."""
+    """Most bytes of other tensors needed at once, from the first operation that touches each to the last; gradients
+    of parameters stay from the backward pass to the end of the step, as torch's optimizers free them by default."""
     state_bytes: int
-    """Gradients, states of the optimizer and master weights."""
+    """States of the optimizer and master weights."""
     matrices: Mapping[Shape, int]
     """Constant matrices (K, N) of products that nothing else reads: how many of each shape."""
     tokens: int | None
@@ -184,9 +185,7 @@ def _run(rec: Recorder, parts: StandIns, mode: FakeTensorMode, *, train: bool) -
         except Exception as error:  # whatever a module raises
             raise ValueError(_sentence(error)) from error
     rec.keep_to_the_end(held_tensors(out))
-    for tensor in parts.parameters.values():
-        if tensor.grad is not None:
-            rec.hold(tensor.grad)
+    rec.keep_to_the_end(tensor.grad for tensor in parts.parameters.values() if tensor.grad is not None)
 
 
 @contextmanager
@@ -274,5 +273,5 @@ def _with_optimizer(graph: Graph, size: int, optimizer: Optimizer, own: Format) 
 
 
 def _state_bytes(trained: int, optimizer: Optimizer, own: Format) -> int:
-    """Gradients as autograd keeps them, states and master weights in fp32."""
-    return trained * (BITS[own] // 8 + 4 * OPTIMIZER_STATES[optimizer] + 4 * (own != "fp32"))
+    """States and master weights in fp32."""
+    return trained * 4 * (OPTIMIZER_STATES[optimizer] + (own != "fp32"))
