@@ -80,7 +80,7 @@ def calibrate_gpu(facts: Facts, *, seconds: float = 10.0, step: Callable[[str, i
                 if facts.power_w:
                     loads[numbers] = _power_under(action, facts)
             told(f"product {numbers}", total)
-        source = torch.empty(COPY_BYTES // 4, device=facts.on)
+        source = torch.randn(COPY_BYTES // 4, device=facts.on)
         target = torch.empty_like(source)
         copy = measure.repeat(lambda: target.copy_(source), facts.clock, budget)
         stream_w = _power_under(lambda: target.copy_(source), facts) if facts.power_w else None
