@@ -3,9 +3,8 @@
 ``python benchmarks/gpu_accuracy.py --on h100-sxm [--seconds S] [--json]`` calibrates the GPU, then runs every module of
 ``gpu_modules.py`` and compares with `estimate_module` by the named file and by the calibrated one:
 
-- seconds of a pass as a replayed CUDA graph, kernels back to back, where its kernels are those of the pass called from
-  Python (transformers builds masks otherwise in a capture); else the sum of the latter's kernels by torch's profiler,
-  without the gaps between them; and seconds of the pass called from Python, which the host may hold up;
+- seconds of a pass's kernels by torch's profiler, without the gaps between them, and of the pass called from Python,
+  which the host may hold up (a CUDA graph is no third: transformers builds other masks and kernels in a capture);
 - joules of a pass by the board's energy counter (NVML) while it repeats; compared where the host holds nothing up;
 - the most bytes that torch's allocator held beside what it held before.
 
@@ -51,18 +50,12 @@ class Found:
     """One case: measured, and predicted by each device file."""
 
     case: str
-    graph_s: float | None
     kernels_s: float
     eager_s: float
     joules: float
     watts: float
     bytes: int
     predicted: dict[str, dict[str, float | None]]
-
-    @property
-    def seconds(self) -> float:
-        """What predictions are compared with."""
-        return self.graph_s or self.kernels_s
 
 
 def main() -> None:
@@ -84,7 +77,7 @@ def main() -> None:
     found: list[Found] = []
     for name, build in CASES.items():
         found.append(_case(name, build, [named, local], arguments.each))
-        console.log(f"{name}: {found[-1].seconds:.6f} s")
+        console.log(f"{name}: {found[-1].kernels_s:.6f} s")
     if arguments.json:
         print(json.dumps({"gpu": facts.name, "torch": torch.__version__, "local": local.model_dump(mode="json"),
                           "cases": [vars(one) for one in found]}, indent=1))  # fmt: skip
@@ -100,14 +93,11 @@ def _case(name: str, build: Build, devices: list[Device], seconds: float) -> Fou
     step = _training(ready) if ready.train else _inference(ready)
     eager_s, joules, watts = _metered(step, seconds)
     held = torch.cuda.max_memory_allocated() - before - ready.kept_bytes
-    kernels, kernels_s = _kernels(step)
-    graph_s = None
-    if not ready.train and (replay := _captured(step)) is not None and _kernels(replay)[0] == kernels:
-        graph_s, _, _ = _metered(replay, seconds / 3)
+    kernels_s = _kernels_s(step)
     del step, ready
     gc.collect()
     torch.cuda.empty_cache()
-    return Found(name, graph_s, kernels_s, eager_s, joules, watts, held, _predicted(name, build, devices))
+    return Found(name, kernels_s, eager_s, joules, watts, held, _predicted(name, build, devices))
 
 
 def _predicted(name: str, build: Build, devices: list[Device]) -> dict[str, dict[str, float | None]]:
@@ -157,35 +147,15 @@ def _taken(parameter: Tensor) -> Tensor:
     return gradient
 
 
-def _captured(step: Call) -> Call | None:
-    """The pass as a CUDA graph; None where it cannot be one."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(2):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            step()
-    except RuntimeError:
-        torch.cuda.synchronize()
-        return None
-    return graph.replay
-
-
-def _kernels(step: Call) -> tuple[dict[str, int], float]:
-    """Kernels of a call by name, and the seconds they take at the clock of a long load."""
+def _kernels_s(step: Call) -> float:
+    """Seconds that kernels take in a call, at the clock of a long load."""
     for _ in range(PROFILED):
         step()
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         for _ in range(PROFILED):
             step()
         torch.cuda.synchronize()
-    events = [event for event in seen.key_averages() if event.self_device_time_total > 0]
-    counts = {event.key: event.count for event in events if not event.key.startswith("Mem")}
-    return counts, sum(event.self_device_time_total for event in events) / PROFILED * 1e-6
+    return sum(event.self_device_time_total for event in seen.key_averages()) / PROFILED * 1e-6
 
 
 def _metered(step: Call, seconds: float) -> tuple[float, float, float]:
@@ -213,17 +183,17 @@ def _metered(step: Call, seconds: float) -> tuple[float, float, float]:
 
 def _show(found: list[Found], on: str, console: Console) -> None:
     table = Table(title=f"{torch.cuda.get_device_name()}, torch {torch.__version__}: predicted over measured")
-    heads = ("module", "by", "ms", "eager ms", "predicted ms", "error", "inside", "calibrated", "J", "error", "GB",
+    heads = ("module", "kernels ms", "eager ms", "predicted ms", "error", "inside", "calibrated", "J", "error", "GB",
              "error")  # fmt: skip
     for head in heads:
-        table.add_column(head, justify="left" if head in ("module", "by") else "right")
+        table.add_column(head, justify="left" if head == "module" else "right")
     errors: list[float] = []
     for one in found:
-        known, local, seconds = one.predicted[on], one.predicted["local-gpu"], one.seconds
+        known, local, seconds = one.predicted[on], one.predicted["local-gpu"], one.kernels_s
         errors.append((known["seconds"] or 0) / seconds - 1)
         inside = (known["low_s"] or 0) <= seconds <= (known["high_s"] or 0)
         joules = one.joules if one.kernels_s > BUSY * one.eager_s else None
-        table.add_row(one.case, "kernels" if one.graph_s is None else "graph", f"{seconds * 1e3:.3f}",
+        table.add_row(one.case, f"{seconds * 1e3:.3f}",
                       f"{one.eager_s * 1e3:.3f}", f"{(known['seconds'] or 0) * 1e3:.3f}", f"{errors[-1]:+.1%}",
                       "yes" if inside else "no", f"{(local['seconds'] or 0) / seconds - 1:+.1%}",
                       "" if joules is None else f"{joules:.3g}",
