@@ -170,13 +170,16 @@ def _changes(run: ModuleRun) -> Iterator[Change]:
 def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
     traced, number = run.traced, sum(operation.count for operation in run.traced.graph)
     kernels = f"{number} kernels as eager torch launches them on a GPU, fused only where torch's own functions are"
+    between, host = "time between launches is not counted", run.device.eager_launch_s
+    if run.device.kind == "gpu" and host is not None and number * host.value > tally.seconds:
+        between = f"called one by one from Python they take {number * host.value:.3g} s at least: {run.device.cite(host)}"
     found = {
         "time": f"kernel cost model of {run.device.id} (systolith devices {run.device.id}), summed in order",
         "engine": run.engine.name,
         "interval": "kinds of kernels at the ends of their scored errors, independent of each other",
         "energy": lacking or energy_sources(run.device),
         "pass": "training step of a module" if traced.training else "one pass of a module",
-        "module": f"{kernels}; time between launches is not counted",
+        "module": f"{kernels}; {between}",
         "ttft_s": "null: a pass of a module has no first token",
         "tpot_s": "null: a pass of a module has no later tokens",
         "tokens": f"{traced.tokens} elements of the first input of integers in each pass"

@@ -125,6 +125,15 @@ def test_rows_that_cannot_be_loaded_wide(file, words):
     assert wide.result.total_s < narrow.result.total_s / 3
 
 
+def test_short_passes_wait_for_python(file):
+    (short,), (long,) = ask(file, "decoder"), ask(file, "square")
+    said = short.result.provenance["module"]
+    kernels, seconds = int(said.split()[0]), float(said.split("they take ")[1].split()[0])
+    assert seconds == pytest.approx(kernels * 9.0e-6, rel=0.01)
+    assert seconds > short.result.total_s
+    assert "between launches is not counted" in long.result.provenance["module"]
+
+
 def test_figures_of_a_pass(file):
     (one,) = ask(file, "decoder")
     result, parameters = one.result, 2 * 512 * 256 + 4 * (2 * 256 + 256 * (2 * 256 + 2 * 128 + 3 * 704)) + 256
