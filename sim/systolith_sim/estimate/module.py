@@ -172,7 +172,8 @@ def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
     kernels = f"{number} kernels as eager torch launches them on a GPU, fused only where torch's own functions are"
     between, host = "time between launches is not counted", run.device.eager_launch_s
     if run.device.kind == "gpu" and host is not None and number * host.value > tally.seconds:
-        between = f"called one by one from Python they take {number * host.value:.3g} s at least: {run.device.cite(host)}"
+        least = f"{number * host.value:.3g} s at least"
+        between = f"called one by one from Python they take {least}: {run.device.cite(host)}"
     found = {
         "time": f"kernel cost model of {run.device.id} (systolith devices {run.device.id}), summed in order",
         "engine": run.engine.name,
