@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from systolith_model.config import TransformerConfig
 from systolith_model.formats import Format
 from systolith_sim.devices import measure, power, workloads
 from systolith_sim.devices.device import (
@@ -21,8 +20,8 @@ from systolith_sim.devices.device import (
     Units,
 )
 from systolith_sim.devices.figures import Datum
-from systolith_sim.devices.kernel import kernel_time, weight_bytes
 from systolith_sim.devices.measure import Timing
+from systolith_sim.devices.starts import MeasuredLayer, with_factors
 
 if TYPE_CHECKING:
     from systolith_sim.devices.calibrate import Measured
@@ -65,7 +64,13 @@ def describe(found: "Measured", name: str) -> Device:
         ),
         errors=held_out(found),
     )
-    return _with_factors(bare, found)
+    for numbers, timing in found.small_layer.items():
+        small, large = MeasuredLayer(workloads.SMALL, workloads.SMALL_COPIES, True, timing.seconds), None
+        if numbers in found.cold_layer:
+            config, outside = found.cold_layer[numbers]
+            large = MeasuredLayer(config, 1, False, outside.seconds)
+        bare = with_factors(bare, numbers, HERE, small, large)
+    return bare
 
 
 def curves(found: "Measured") -> dict[str, Curve]:
@@ -83,43 +88,6 @@ def curves(found: "Measured") -> dict[str, Curve]:
         kept[name] = Curve(at=at, seconds=tuple(_rounded(one) for one in seconds), source=HERE,
                            weights=found.weights.get(name))  # fmt: skip
     return kept
-
-
-def sequence_factor(device: Device, numbers: Format, seconds: float) -> float:
-    """Factor on all starts with which the small layer takes ``seconds``; at least 1.
-
-    ``device`` holds the curves without a factor: the layer's cost is linear in it.
-    """
-    shape, context = workloads.SMALL, workloads.SMALL_CONTEXT
-    graph = workloads.layer_graph(shape, tokens=1, context=context, numbers=numbers)
-    reuse = float(workloads.SMALL_COPIES * weight_bytes(graph))
-    times = [kernel_time(device, graph, operation, reuse_bytes=reuse) for operation in graph]
-    starts = sum(time.launch_seconds for time in times)
-    return max(1.0, 1 + (seconds - sum(time.seconds for time in times)) / starts)
-
-
-def cold_factor(device: Device, config: TransformerConfig, numbers: Format, seconds: float) -> float:
-    """Factor on the starts of operations without products with which those of a large layer take ``seconds``."""
-    graph = workloads.layer_graph(config, tokens=1, context=workloads.SMALL_CONTEXT, numbers=numbers)
-    reuse = float(weight_bytes(graph))
-    times = [kernel_time(device, graph, operation, reuse_bytes=reuse)
-             for operation in graph if operation.kind != "matmul"]  # fmt: skip
-    starts = sum(time.launch_seconds for time in times)
-    return max(1.0, 1 + (seconds - sum(time.seconds for time in times)) / starts)
-
-
-def _with_factors(device: Device, found: "Measured") -> Device:
-    assert device.kernel is not None  # described just now
-    formats = dict(device.kernel.formats)
-    for numbers, timing in found.small_layer.items():
-        factors = {"sequence_factor": sequence_factor(device, numbers, timing.seconds)}
-        if numbers in found.cold_layer:
-            config, outside = found.cold_layer[numbers]
-            cold = cold_factor(device, config, numbers, outside.seconds)
-            factors["cold_factor"] = max(factors["sequence_factor"], cold)
-        named = {name: _datum(factor) for name, factor in factors.items()}
-        formats[numbers] = formats[numbers].model_copy(update=named)
-    return device.model_copy(update={"kernel": device.kernel.model_copy(update={"formats": formats})})
 
 
 def _floor(found: "Measured", name: str) -> float:

@@ -58,6 +58,9 @@ def test_seconds_are_checked():
 
 
 SMALL_LAYER_S = 150e-6
+COLD_S = 700e-6
+"""What the operations without products of a layer take whose weights no cache holds."""
+LARGE = workloads.large_config("fp32", 2**26)
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def known():
     def stream(size):
         return 2e-6 + size * 1e-9
 
-    found = calibrate.Measured(1, {"l2": 2**20}, load=0.0)
+    found = calibrate.Measured(1, {"l2": 2**22}, load=0.0)
     found.timings["launch.fp32"] = timings(lambda rows: 5e-6, [1])
     rates = {("l2", 256, 256): 200e9, ("main", 2048, 2048): 20e9, ("main.k512", 512, 2048): 10e9,
              ("main.k8192", 8192, 2048): 18e9, ("main.n8192", 2048, 8192): 16e9}  # fmt: skip
@@ -90,6 +93,9 @@ def known():
     found.bandwidth = {"l2": (200e9, Timing(1.0, 1.0)), "main": (20e9, Timing(1.0, 1.0))}
     found.copy_bytes_per_s, found.small = 20e9, Timing(1e-6, 1e-6)
     found.small_layer["fp32"] = Timing(SMALL_LAYER_S, SMALL_LAYER_S)
+    found.cold_layer["fp32"] = LARGE, Timing(COLD_S, COLD_S)
+    found.timings["append.fp32.cold"] = timings(stream, sizes)
+    found.timings["attention.fp32.decode.cold"] = timings(lambda size: 30e-6 + 5e-9 * size, sizes)
     return describe.describe(found, "known")
 
 
@@ -120,6 +126,53 @@ def test_the_small_layer_of_a_known_machine_takes_what_was_measured(known):
     times = [kernel_time(known, graph, operation, reuse_bytes=reuse) for operation in graph]
     assert sum(time.seconds for time in times) == pytest.approx(SMALL_LAYER_S, rel=1e-3)
     assert known.kernel.formats["fp32"].sequence_factor.value > 1
+
+
+def layer_outside_products(device, config, *, context):
+    graph = workloads.layer_graph(config, tokens=1, context=context, numbers="fp32")
+    times = {operation.name: kernel_time(device, graph, operation, reuse_bytes=float(weight_bytes(graph)))
+             for operation in graph if operation.kind != "matmul"}  # fmt: skip
+    return times, sum(time.seconds for time in times.values())
+
+
+def test_a_layer_that_no_cache_holds_starts_as_slowly_as_was_measured(known):
+    _, seconds = layer_outside_products(known, LARGE, context=workloads.SMALL_CONTEXT)
+    assert seconds == pytest.approx(COLD_S, rel=1e-3)
+    cold, warm = (getattr(known.kernel.formats["fp32"], f"{name}_factor").value for name in ("cold", "sequence"))
+    assert cold > 3 * warm
+
+
+def test_a_cache_of_keys_is_read_from_main_memory_behind_such_weights(known):
+    """Of a decode step's attention, start and body grow apart: 3 ns more an element, 20 us of start counted once."""
+    config = LARGE.model_copy(update={"n_heads": 16, "n_kv_heads": 4})
+    long, short = (layer_outside_products(known, config, context=keys - 1)[0] for keys in (256, 64))
+    (name,) = (name for name in long if name.endswith("attention"))
+    elements = 16 * 64 * (256 - 64)
+    assert long[name].seconds - short[name].seconds == pytest.approx(5e-9 * elements, rel=0.05)
+
+
+def test_large_layers_have_the_bytes_asked_for():
+    for numbers in calibrate.LAYER_FORMATS:
+        graph = workloads.layer_graph(workloads.large_config(numbers, 2**27), tokens=1, context=64, numbers=numbers)
+        assert weight_bytes(graph) == pytest.approx(2**27, rel=0.3)
+
+
+def test_only_what_is_no_product_is_timed(monkeypatch):
+    """A clock that advances a second a product with weights, seven of them, and one more in the whole step."""
+    def clock(action, calls):
+        action()
+        return 8.0 if action is whole else 1.0
+
+    with torch.inference_mode():
+        whole, outside = workloads.without_products(workloads.SMALL, "fp32", clock)
+        assert outside(whole, 1) == 1.0
+
+
+def test_a_clock_after_something_else_counts_only_the_action():
+    order = []
+    clock = measure.after(lambda: order.append("flush"), lambda action, calls: (action(), 2.0)[1])
+    assert clock(lambda: order.append("act"), 3) == 2.0
+    assert order == ["flush", "act"] * 3
 
 
 def test_held_out_errors_of_a_power_law_are_none():
