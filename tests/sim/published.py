@@ -132,3 +132,22 @@ DEEPSPEED = {
     )
     for name, (hidden, layers, heads, gpus, batch, micro, tera) in _DEEPSPEED.items()
 }  # fmt: skip
+
+
+def nemotron_340b() -> TrainingStep:
+    """Nemotron-4-340B in bf16 on 128 H100, batch 32: 4.77 s.
+
+    NGC, NeMo Nemotron4 340B, DGXC benchmarking 25.01: NeMo 24.11, TP 8, PP 8, 12 chunks, micro-batch 1, sequences of
+    4096. Its squared ReLU counts as a ReLU. Megatron-Core overlaps sums of gradients and has a distributed optimizer.
+    """
+    shape = Architecture(
+        vocab_size=256000, hidden_size=18432, n_layers=96, n_heads=96, n_kv_heads=8, head_dim=192,
+        intermediate_size=73728, max_positions=4096, norm="layernorm", activation="relu", gated=False,
+        position="rope", tied_embeddings=False, bias_qkv=False, bias_out=False, bias_mlp=False,
+    )  # fmt: skip
+    layout = Layout(tp=8, pp=8, dp=2, interleave=12, micro_batch=1, schedule="interleaved", sequence=True, zero=1)
+    request = Request(batch=32, prompt=4096)
+    return TrainingStep(find_device("h100-sxm"), Model("nemotron-4-340b", shape), layout, find_recipe("flash"), request)
+
+
+NEMOTRON_S = 4.77

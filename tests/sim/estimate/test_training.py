@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from published import DEEPSPEED, KORTHIKANTI, NARAYANAN
+from published import DEEPSPEED, KORTHIKANTI, NARAYANAN, NEMOTRON_S, nemotron_340b
 
 from systolith_model.formats import Formats
 from systolith_sim.devices.library import find_device
@@ -31,6 +31,10 @@ def test_iteration_times_of_2021_are_the_published_ones():
     assert sum(abs(one) for one in errors.values()) / len(errors) < 0.05, errors
     assert max(abs(one) for one in errors.values()) < 0.09, errors
     assert sum(abs(one) <= 0.08 for one in errors.values()) >= 14, errors
+
+
+def test_an_iteration_on_h100_is_the_published_one():
+    assert nemotron_340b().whole()[1].seconds == pytest.approx(NEMOTRON_S, rel=0.08)
 
 
 def test_zero_3_of_2021_took_longer_than_its_work_and_messages():
