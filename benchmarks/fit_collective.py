@@ -16,10 +16,10 @@ import numpy as np
 
 from accuracy_tables import Rows
 from accuracy_tables.attention import part
-from accuracy_tables.collective import HALVED, HOST_FLOORS_S, TABLES, link_terms
+from accuracy_tables.collective import HALVED, HOST_CALLS, TABLES, link_terms
 from fit_files import datum, folder, restate
 from fitting import arguments, descend, distance
-from intervals import Scored, interval, together
+from intervals import SHARE, Ends, Scored, interval, shortest, together, within
 from systolith_sim.devices.collective import CONSTANTS, CollectiveConstants, link_class
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
@@ -43,7 +43,7 @@ SAME_LINK = {"h100-sxm": ("h200",)}
 LEAST_ROWS = 20
 """A regime with fewer scored rows has no interval."""
 PCIE_WIDER = 4.0
-"""Exponent on the spread of the one group over PCIe that was measured."""
+"""Exponent on the spread of rows of the one group over PCIe that was measured: stands for all other groups."""
 WEIGHTS = {"all_reduce nccl": 2.0}
 """Tensor parallelism is all-reduces: they count twice."""
 
@@ -103,7 +103,7 @@ def tables(data: Path) -> dict[tuple[str, str], list[Rows]]:
     (table,) = TABLES
     found: dict[tuple[str, str], list[Rows]] = {}
     for rows in table.rows(data):
-        if (used := table.used(rows)).any() and rows.operation not in HOST_FLOORS_S:
+        if (used := table.used(rows)).any() and rows.operation not in HOST_CALLS:
             found.setdefault((rows.device, families(rows)), []).append(part(rows, used))
     return found
 
@@ -129,6 +129,16 @@ def report(data: Path, device: str, family: str, fit: Parameters) -> None:
             print(f"  {rows.operation}: {', '.join(words)}")
 
 
+def report_host(data: Path) -> None:
+    """Print what calls from the host spread to, on the rows used: the interval of ``HOST_CALLS``."""
+    (table,) = TABLES
+    for rows in table.rows(data):
+        if (host := HOST_CALLS.get(rows.operation)) is not None:
+            floored = link_terms(find_device(rows.device), rows).total_s < host.floor_s
+            ratio = rows.measured[table.used(rows) & floored] / host.floor_s
+            print(f"{rows.operation}: {len(ratio)} rows at the floor within {shortest(ratio, SHARE)} of it")
+
+
 def scored(device: str, family: str, seen: Sequence[Rows], fit: Parameters) -> Scored:
     """Rows against their prediction, grouped by operation, number of devices and size within a factor of 8."""
     found: list[Scored] = []
@@ -143,14 +153,16 @@ def scored(device: str, family: str, seen: Sequence[Rows], fit: Parameters) -> S
     return together(found)
 
 
-def errors(whole: Scored, widen: float = 1.0) -> tuple[LinkError, ...]:
+def errors(
+    whole: Scored, widen: float = 1.0, ends: Callable[[Scored], Ends] = interval
+) -> tuple[LinkError, ...]:
     """Intervals by regime."""
     found = []
     regimes: tuple[Literal["launch", "link"], ...] = ("launch", "link")
     for word in regimes:
         rows = whole.rows(whole.regimes == word)
         if len(rows.ratio) >= LEAST_ROWS:
-            low, high = (round(end**widen, 3) for end in interval(rows))
+            low, high = (round(end**widen, 3) for end in ends(rows))
             found.append(LinkError(regime=word, low=low, high=high, rows=len(rows.ratio), source=SCORED))
     return tuple(found)
 
@@ -185,8 +197,8 @@ def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[st
         )
         off = []
         for family in ("nccl", "custom"):
-            within = [rows for rows in seen[name, family] if rows.operation not in HALVED]
-            off.append(scored(name, family, within, fits[name, family]))
+            groups = [rows for rows in seen[name, family] if rows.operation not in HALVED]
+            off.append(scored(name, family, groups, fits[name, family]))
         spread = errors(together(off))
         restate(
             device, {FITTED: ORIGIN, SCORED: f"groups of 2 and 8 in {ORIGIN}"},
@@ -206,7 +218,7 @@ def write(seen: Mapping[tuple[str, str], Sequence[Rows]], fits: Mapping[tuple[st
     write_class("nvlink", mean(list(libraries.values())), errors(together(crossed)), origin, other)
     for (device, family), fit in fits.items():
         if family == "pcie":
-            spread = errors(scored(device, family, seen[device, family], fit), widen=PCIE_WIDER)
+            spread = errors(scored(device, family, seen[device, family], fit), PCIE_WIDER, within)
             write_class("pcie", fit, spread, PCIE_ORIGIN, f"the one group measured, to the power {PCIE_WIDER}")
 
 
@@ -245,6 +257,7 @@ def main() -> None:
     }
     for (device, family), fit in fits.items():
         report(chosen.data, device, family, fit)
+    report_host(chosen.data)
     if chosen.write:
         write(seen, fits)
 

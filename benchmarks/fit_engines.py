@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fitting import arguments
+from intervals import Ends
 from systolith_model.formats import Formats
 from systolith_model.parameters import kv_bytes, weight_bytes
 from systolith_sim.devices.library import find_device
@@ -213,14 +214,20 @@ def other_layouts(data: Path) -> None:
         print(f"  {kind}: {mape(np.array(values)):.1%}, {len(values)} rows")
 
 
-def write(engine: str, device: str, constants: Mapping[str, float], ratios: Mapping[int, Array]) -> None:
-    """Constants by name and scored errors by tensor parallel width into the engine's file."""
+def write(
+    engine: str, device: str, constants: Mapping[str, float], ratios: Mapping[int, Array],
+    ends: Mapping[int, Ends] | None = None,
+) -> None:  # fmt: skip
+    """Constants by name and scored errors by tensor parallel width into the engine's file.
+
+    ``ends`` are intervals of measured over predicted by width; without them, the middle 90 % of ``ratios``.
+    """
     path = Path(str(resources.files("systolith_sim.estimate") / "engines" / f"{engine}.toml"))
     text = path.read_text("utf-8").partition("[[errors]]")[0].rstrip() + "\n"
     for name, value in constants.items():
         text = re.sub(rf"^{name} = {{ value = [^,]+", f"{name} = {{ value = {value:.4g}", text, flags=re.M)
     for width, every in sorted(ratios.items()):
-        low, high = np.quantile(1 / every, (0.05, 0.95))
+        low, high = ends[width] if ends else np.quantile(1 / every, (0.05, 0.95))
         text += f"""
 [[errors]]
 device = "{device}"

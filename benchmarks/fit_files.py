@@ -1,12 +1,13 @@
 """Fitted figures into packaged files: only what a script fitted changes, the rest of a file stays."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from intervals import Ends, Scored, interval
+from intervals import Ends, Scored, interval, mirrored
 from systolith_model.graph import Format
 from systolith_sim.devices.device import REGIMES, Device, Operator, Regime, RegimeError, named_sources
 from systolith_sim.devices.figures import Datum
@@ -76,6 +77,26 @@ def regime_errors(
         if len(alone) < len(parts) and enough(whole):
             found.append(error(whole, word, ""))
     return tuple(found)
+
+
+def pooled_errors(
+    operator: Operator, scored: Scored, source: str, *, widen: float = 1.0, others: bool = False
+) -> tuple[RegimeError, ...]:
+    """One interval for every regime, from the rows of all: where groups are too few to set one for each.
+
+    ``others`` says that it is for devices that were not measured, which may err on the other side.
+    """
+
+    def ends(rows: Scored) -> Ends:
+        return mirrored(interval(rows)) if others else interval(rows)
+
+    return tuple(
+        error
+        for regime in REGIMES
+        for error in regime_errors(
+            operator, replace(scored, regimes=np.full(len(scored.ratio), regime)), source, widen=widen, ends=ends
+        )
+    )
 
 
 def widest(parts: Iterable[Sequence[RegimeError]]) -> tuple[RegimeError, ...]:

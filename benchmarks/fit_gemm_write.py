@@ -7,7 +7,7 @@ from dataclasses import asdict
 from accuracy_tables.gemm import LEFT_OUT
 from fit_files import datum, folder, regime_errors, restate, widest
 from fitting import Parameters
-from intervals import SHARE, Scored, shortest
+from intervals import Scored, mirrored, within
 from systolith_sim.devices.classes import UnitParameters, class_of, unit_peak
 from systolith_sim.devices.device import FormatParameters, KernelParameters, RegimeError
 from systolith_sim.devices.library import find_device
@@ -39,12 +39,13 @@ def errors(scored: Scored, form: str) -> tuple[RegimeError, ...]:
 def others(ratios: Mapping[str, Scored], without: str = "") -> tuple[RegimeError, ...]:
     """Intervals of a device that nobody measured: the widest that each of n measured ones needed when left out.
 
-    Widened by sqrt(1 + 1 / n), as a new draw deviates from the mean of n by so much more than each from the truth.
+    Both ways, as a few devices do not tell on which side a new one stands, and widened by sqrt(1 + 1 / n), as a new
+    draw deviates from the mean of n by so much more than each from the truth.
     """
     known = [item for name, item in ratios.items() if name != without]
     wider = (1 + 1 / len(known)) ** 0.5
     return widest(
-        regime_errors("matmul", item, SCORED, widen=wider, least=LEAST, ends=lambda rows: shortest(rows.ratio, SHARE))
+        regime_errors("matmul", item, SCORED, widen=wider, least=LEAST, ends=lambda rows: mirrored(within(rows)))
         for item in known
     )
 

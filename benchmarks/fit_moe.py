@@ -15,7 +15,7 @@ import numpy as np
 from accuracy_tables import Rows
 from accuracy_tables.attention import part
 from accuracy_tables.moe import DEVICE, TABLES, by_row, calls_of, layer_terms
-from fit_files import folder, other_errors, regime_errors, restate
+from fit_files import folder, other_errors, pooled_errors, restate
 from fitting import Array, Parameters, arguments, fit
 from intervals import Scored
 from systolith_sim.devices.classes import DeviceClass, class_of
@@ -33,8 +33,6 @@ FREE = (
 """Constants that are fitted; the bandwidth share is set, what else a library holds are facts of it."""
 SCORED = "scored_grouped"
 SCORED_ON = "each site left out of the MoE table of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_moe.py"
-SPREAD = ("hidden", "tp", "ep")
-"""Inputs that rows of a group have in common."""
 CLASS_WIDER = 2.0
 """Exponent on the one GPU's spread."""
 
@@ -58,15 +56,14 @@ def fit_library(rows: Rows) -> GroupedLibrary:
 
 
 def left_out(rows: Rows) -> Scored:
-    """Each row, its site predicted by constants fitted on the other sites; a group is a site on so many devices."""
+    """Each row, its site predicted by constants fitted on the other sites; new models bring new sites."""
     ratio, words = np.empty(len(rows)), np.empty(len(rows), dtype="<U8")
     hidden = np.asarray(rows.inputs["hidden"], float)
     for one in np.unique(hidden):  # each fitted site has its own
         own = hidden == one
         terms = terms_of(part(rows, own), fit_library(part(rows, ~own)))
         ratio[own], words[own] = rows.measured[own] / terms.total_s, regimes(terms)
-    groups = [" ".join(str(rows.inputs[name][place]) for name in SPREAD) for place in range(len(rows))]
-    return Scored(ratio, words, np.full(len(rows), ""), np.array(groups))
+    return Scored(ratio, words, np.full(len(rows), ""), np.char.mod("%d", hidden))
 
 
 def write(rows: Rows) -> None:
@@ -75,7 +72,8 @@ def write(rows: Rows) -> None:
     scored = left_out(rows)
 
     def errors(widen: float) -> tuple[RegimeError, ...]:
-        return regime_errors("grouped", scored, SCORED, widen=widen)
+        # Four sites set no interval for each regime; little hides behind the other, so their errors are alike.
+        return pooled_errors("grouped", scored, SCORED, widen=widen, others=widen > 1)
 
     own = (*other_errors(device.errors, "grouped"), *errors(1.0))
     restate(device, {SCORED: SCORED_ON}, errors=own)

@@ -6,8 +6,8 @@
 Rows: Llama-3.1-8B on H100 in the serving sample of ai-dynamo/aiconfigurator@095f58a (Apache-2.0): 8 to 128 requests in
 flight, 1,024 to 4,096 tokens in, 128 to 512 out, on 1, 2, 4 and 8 devices. Three constants: time a step, time a
 sequence of it, and host time an operation of a pass with prompts, which no graph launches. Scores and intervals: rows
-of 1 and 4 devices with the constants fitted on those of 2 and 8, and the other way round. The kernels' own parameters
-are not touched.
+of 1 and 4 devices with the constants fitted on those of 2 and 8, and the other way round; intervals hold rows of a
+number in flight that they were not set on. The kernels' own parameters are not touched.
 """
 
 import csv
@@ -19,6 +19,7 @@ import numpy as np
 
 from fit_engines import Array, mape, write
 from fitting import Parameters, arguments, descend, distance
+from intervals import Scored, interval
 from systolith_model.formats import Formats
 from systolith_sim.devices.figures import Datum
 from systolith_sim.devices.library import find_device
@@ -143,6 +144,14 @@ def left_out(rows: Sequence[Row], free: Sequence[str] = tuple(START)) -> dict[in
     return found
 
 
+def errors(rows: Sequence[Row], scored: Mapping[int, Array], widths: Sequence[int]) -> Scored:
+    """Rows of some widths; those of one width with as many requests in flight go together, as they queue alike."""
+    own = [row for width in widths for row in rows if row.sizes.width == width]
+    none = np.full(len(own), "")
+    groups = np.array([f"{row.sizes.width} {row.sizes.flight}" for row in own])
+    return Scored(1 / np.concatenate([scored[width] for width in widths]), none, none, groups)
+
+
 def report(rows: Sequence[Row], constants: Mapping[str, float], title: str) -> None:
     """Print constants, and their error by width."""
     print(f"\n{title}: {constants['step_s'] * 1e3:.3f} ms a step, {constants['sequence_s'] * 1e6:.1f} us a sequence, "
@@ -162,11 +171,11 @@ def main() -> None:
     left_out(rows, ("step_s", "sequence_s"))
     scored = left_out(rows)
     groups = {min(group): np.concatenate([scored[width] for width in group]) for group in GROUPS}
-    for width, values in groups.items():
-        low, high = np.quantile(1 / values, (0.05, 0.95))
+    ends = {min(group): interval(errors(rows, scored, group)) for group in GROUPS}
+    for width, (low, high) in ends.items():
         print(f"measured over predicted from TP {width} on: {low:.3f} to {high:.3f}")
     if chosen.write:
-        write(ENGINE, DEVICE, constants, groups)
+        write(ENGINE, DEVICE, constants, groups, ends)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import numpy as np
 from accuracy_tables import Rows
 from accuracy_tables.attention import part
 from accuracy_tables.streaming import DEVICE, FITTED_WIDTHS, TABLES, TORCH, kind_of, streaming_terms
-from fit_files import datum, folder, other_errors, regime_errors, restate
+from fit_files import datum, folder, other_errors, pooled_errors, restate
 from fitting import arguments, descend, distance
 from intervals import Scored
 from systolith_sim.devices.classes import DeviceClass, class_of
-from systolith_sim.devices.device import REGIMES, RegimeError
+from systolith_sim.devices.device import RegimeError
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.streaming import EAGER_CALLS, KERNELS, EagerCall
 from systolith_sim.devices.toml import device_toml
@@ -64,14 +64,10 @@ def errors(seen: Sequence[Rows], widen: float) -> tuple[RegimeError, ...]:
         ratios.append(rows.measured / streaming_terms(find_device(rows.device), rows).total_s)
         groups += [f"{rows.operation} {width}" for width in rows.inputs["width"]]
     ratio, empty = np.concatenate(ratios), np.full(len(groups), "")
-    return tuple(
-        error
-        for regime in REGIMES
-        for error in regime_errors(
-            "streaming", Scored(ratio, np.full(len(ratio), regime), empty, np.array(groups)), SCORED,
-            widen=widen * (1 + 1 / len(FITTED_WIDTHS)) ** 0.5,
-        )
-    )  # fmt: skip
+    widths = (1 + 1 / len(FITTED_WIDTHS)) ** 0.5
+    return pooled_errors(
+        "streaming", Scored(ratio, empty, empty, np.array(groups)), SCORED, widen=widen * widths, others=widen > 1
+    )
 
 
 def write(seen: Sequence[Rows], efficiency: float) -> None:

@@ -58,8 +58,13 @@ def shortest(ratio: Array, level: float) -> Ends:
 
     Outliers stand on one side (a slow replay), where quantiles of both ends would waste width.
     """
+    return _narrowest(ratio, int(np.ceil(level * (len(ratio) + 1))))
+
+
+def _narrowest(ratio: Array, held: int) -> Ends:
+    """The same by the number of rows that it holds, at most all."""
     ordered = np.sort(np.log(ratio))
-    held = min(int(np.ceil(level * (len(ordered) + 1))), len(ordered))
+    held = min(held, len(ordered))
     first = int((ordered[held - 1 :] - ordered[: len(ordered) - held + 1]).argmin())
     low, high = np.exp(ordered[[first, first + held - 1]])
     return float(min(low, 1.0)), float(max(high, 1.0))
@@ -96,3 +101,21 @@ def held_level(ratio: Array, groups: Words, share: float = SHARE) -> float:
 def interval(scored: Scored) -> Ends:
     """(low, high) of measured over predicted that 90 % of the rows of other groups should lie in."""
     return shortest(scored.ratio, held_level(scored.ratio, scored.groups))
+
+
+def within(scored: Scored) -> Ends:
+    """(low, high) that 90 % of more rows of the same groups lie in; what new groups add must be declared beside it.
+
+    Between rows i and j of n in ascending order lie (j - i) / (n + 1) of further ones: that is 90 % where n suffices.
+    """
+    return _narrowest(scored.ratio, int(np.ceil(SHARE * (len(scored.ratio) + 1))) + 1)
+
+
+def mirrored(ends: Ends) -> Ends:
+    """As far, in logarithm, on both sides as on the farther one: where errors belong to a device, not to its rows.
+
+    >>> mirrored((0.9, 1.25))
+    (0.8, 1.25)
+    """
+    farther = max(1 / ends[0], ends[1])
+    return 1 / farther, farther

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,9 +39,20 @@ FITTED_DEVICES = (2, 8)
 
 HALVED = ("all_reduce pcie", "send pairs", "all_reduce profile pairs")
 """Profiles of which every other size is looked at."""
-HOST_FLOORS_S = {"all_reduce profile pairs": 6.3e-5}
-"""Least time of a call that torch launches from the host: the median of its messages between 0.1 and 4 MB. A fact of
-that profile, not of the link; the same call over PCIe takes longer than it."""
+
+
+class HostCall(NamedTuple):
+    """A call that torch launches from the host, where two processes meet."""
+
+    floor_s: float
+    """Least time: the median of messages between 0.1 and 4 MB."""
+    low: float
+    high: float
+    """Interval of calls at the floor, over it, on the rows used (fit_collective.py prints it)."""
+
+
+HOST_CALLS = {"all_reduce profile pairs": HostCall(6.3e-5, 0.635, 1.175)}
+"""Facts of that profile, not of the link; the same call over PCIe takes longer than its host."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +98,15 @@ class CollectiveTable:
         """With the device's parameters of the link, or the class's."""
         device = find_device(rows.device)
         terms = link_terms(device, rows)
-        floor = HOST_FLOORS_S.get(rows.operation, 0.0)
-        low, high = link_error_factors(device, str(rows.inputs["link"][0]), terms.regime)
-        total = np.maximum(terms.total_s, floor)
+        regime, total = terms.regime, terms.total_s
+        low, high = link_error_factors(device, str(rows.inputs["link"][0]), regime)
+        if (host := HOST_CALLS.get(rows.operation)) is not None:
+            floored = total < host.floor_s
+            total, regime = np.maximum(total, host.floor_s), np.where(floored, "launch", regime)
+            low, high = np.where(floored, host.low, low), np.where(floored, host.high, high)
         bandwidth = wire_of(device, str(rows.inputs["link"][0])).bytes_per_s
         bare = np.asarray(rows.inputs["bytes"], float) / bandwidth
-        return Prediction(total, total * low, total * high, terms.regime, {"bytes over bandwidth": bare})
+        return Prediction(total, total * low, total * high, regime, {"bytes over bandwidth": bare})
 
 
 def link_terms(

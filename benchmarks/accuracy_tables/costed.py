@@ -12,11 +12,11 @@ from systolith_sim.devices.kernel import regimes
 
 
 def costed(
-    device: Device, operator: Operator, terms: Terms, rivals: Mapping[str, Array], *, case: str = ""
+    device: Device, operator: Operator, terms: Terms, rivals: Mapping[str, Array], *, case: str = "", unseen: str = ""
 ) -> Prediction:
-    """Seconds of rows in 16 bits, each with the interval of its regime; ``case`` as in ``RegimeError``."""
+    """Seconds of rows in 16 bits, each with the interval of its regime; the rest as in ``interval_factors``."""
     words, total = regimes(terms), terms.total_s
-    low, high = np.array([interval_factors(device, operator, word, "bf16", case)[:2] for word in words]).T
+    low, high = np.array([interval_factors(device, operator, word, "bf16", case, unseen)[:2] for word in words]).T
     return Prediction(total, total * low, total * high, words, rivals)
 
 

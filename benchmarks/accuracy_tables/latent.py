@@ -19,7 +19,7 @@ from accuracy_tables import Array, Mask, Prediction, Rows
 from accuracy_tables.attention import part, phase_of
 from accuracy_tables.costed import bare_roofline, costed
 from systolith_sim.devices.attention import AttentionSizes
-from systolith_sim.devices.attention_library import AttentionLibrary
+from systolith_sim.devices.attention_library import LIBRARIES, AttentionLibrary
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.gemm import Terms
 from systolith_sim.devices.kernel import attention_of, fused_attention
@@ -112,7 +112,12 @@ class LatentTable:
         """With the packaged constants."""
         device = find_device(rows.device)
         rivals = {"roofline": _roofline(device, rows)}
-        return costed(device, "attention", latent_terms(device, rows), rivals, case=phase_of(rows))
+        parameters, case = attention_of(device), phase_of(rows)
+        assert parameters is not None  # packaged data
+        unseen = LIBRARIES[parameters.library].unseen(
+            key_size=NOPE + ROPE, value_size=VALUE, decode=case == "decode"
+        )
+        return costed(device, "attention", latent_terms(device, rows), rivals, case=case, unseen=unseen)
 
 
 def _read(path: Path, device: str, operation: str) -> Rows:

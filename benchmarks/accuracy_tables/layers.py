@@ -108,6 +108,7 @@ def _once(device: Device, rows: Rows) -> Terms:
     kinds = {kind: KERNELS[kind] for kind, _, _ in ONCE.values()}
     return streaming(
         machine, kinds[_kind(rows)], elements=elements, moved_bytes=moved, row_bytes=row,
+        row_elements=elements / np.asarray(rows.inputs["tokens"], float),
         vector_ops_per_s=device.peak_ops_per_s["fp32"].value,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ COLUMNS = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "mo
 FITTED_SITES = ((2688, 1856), (4096, 2688), (6144, 2560), (7168, 2048))
 """(hidden, width): every second of the eight sites in rising order, from the second on."""
 KEPT_PAIRS = 4
-"""Without expert parallelism the rows need no sorting while this many times the pairs do not outnumber the experts."""
+"""The rows need no sorting while this many times the pairs do not outnumber the experts of the layer."""
 BYTES = 2
 
 
@@ -83,11 +83,11 @@ def layer_terms(device: Device, given: Calls, library: GroupedLibrary = VLLM) ->
         gathered_bytes=pairs * width * BYTES,
     )  # fmt: skip
     around = [
-        _stream(device, machine, KERNELS["activation"], pairs * width, 3 * pairs * width * BYTES),
+        _stream(device, machine, KERNELS["activation"], pairs * width, 3 * pairs * width * BYTES, row=width),
         _stream(device, machine, KERNELS["add"], pairs * hidden, (pairs + routing.tokens) * hidden * BYTES),
     ]
     clear = _stream(device, machine, StreamingKernel(1.0), pairs * hidden, pairs * hidden * BYTES)
-    sorts = given.spread | (KEPT_PAIRS * pairs > given.experts)
+    sorts = KEPT_PAIRS * pairs > given.experts
     sorting = sorts * (2 * machine.launch_s + library.sort_s_per_expert * given.experts)
     names = ("total_s", "launch_s", "compute_s", "memory_s")
     sums = [np.sum([getattr(part, name) for part in (up, down, *around)], axis=0) for name in names]
@@ -95,13 +95,16 @@ def layer_terms(device: Device, given: Calls, library: GroupedLibrary = VLLM) ->
     return Terms(sums[0] + sorting, sums[1] + sorting, sums[2], sums[3])
 
 
-def _stream(device: Device, machine: Machine, kernel: StreamingKernel, elements: Array, moved: Array) -> Terms:
+def _stream(
+    device: Device, machine: Machine, kernel: StreamingKernel, elements: Array, moved: Array, row: Array | float = 0.0
+) -> Terms:
     share = parameters_of(device).streaming_efficiency
     assert share is not None  # packaged data
     own = replace(machine, memory_efficiency=share.value)
     return streaming(
-        own, kernel, elements=elements, moved_bytes=moved, vector_ops_per_s=device.peak_ops_per_s["fp32"].value
-    )
+        own, kernel, elements=elements, moved_bytes=moved, row_elements=row,
+        vector_ops_per_s=device.peak_ops_per_s["fp32"].value,
+    )  # fmt: skip
 
 
 def by_row(given: Calls, terms: Terms) -> Terms:

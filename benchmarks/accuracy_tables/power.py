@@ -20,7 +20,7 @@ from systolith_sim.devices.library import find_device
 from systolith_sim.energy.device_energy import floor_power
 from systolith_sim.energy.host_energy import host_power_w
 from systolith_sim.estimate.engine import find_engine
-from systolith_sim.estimate.generate import estimate
+from systolith_sim.estimate.generate import estimate, with_engine
 from systolith_sim.estimate.models import find_model
 from systolith_sim.estimate.request import Request
 from systolith_sim.parallel.layout import Layout
@@ -49,7 +49,8 @@ def _served(data: Path) -> Found:
 def _say_served(device: str, sizes: Sizes) -> tuple[Triple, str]:
     formats = "fp8/bf16" if sizes["weights"] == "fp8" else "bf16"
     loop, replica = loop_of(device, sizes, fit_energy.ENGINE, formats)
-    joules = loop.work.limited_joules(replica.device, replica.layout.tp)
+    ends = with_engine(loop.work.seconds, loop.work.interval_s, replica)
+    joules = loop.work.limited_joules(replica.device, replica.layout.tp, ends)
     low, value, high = (each / int(str(sizes["generate"])) for each in joules)
     return (low, value, high), loop.work.bound_by
 

@@ -1,7 +1,8 @@
 """Norms, softmax, activations and additions on A100: torch's calls, and the kernels of an engine of 2024.
 
 Inputs: ``kind`` (as in ``streaming.KERNELS``), ``elements`` of the result, ``bytes`` of operands and result,
-``row_bytes`` of one row of a reduction, ``width`` (tensor-parallel devices), ``eager`` (1: torch, from the host).
+``row_bytes`` of one row of a reduction, ``row`` (elements of a row of the result, 0 where nothing hangs on it),
+``width`` (tensor-parallel devices), ``eager`` (1: torch, from the host).
 """
 
 import csv
@@ -103,7 +104,7 @@ def streaming_terms(
     return streaming(
         machine, kernel or KERNELS[kind], elements=np.asarray(rows.inputs["elements"], float),
         moved_bytes=np.asarray(rows.inputs["bytes"], float), call=(call or EAGER_CALLS[kind]) if eager else None,
-        row_bytes=np.asarray(rows.inputs["row_bytes"], float),
+        row_bytes=np.asarray(rows.inputs["row_bytes"], float), row_elements=np.asarray(rows.inputs["row"], float),
         vector_ops_per_s=device.peak_ops_per_s["fp32"].value,
     )  # fmt: skip
 
@@ -120,7 +121,7 @@ def _torch(path: Path, kind: StreamingKind) -> Rows:
     zero = np.zeros_like(n)
     columns = {
         "elements": m * n, "bytes": 2 * ELEMENT_BYTES * m * n,
-        "row_bytes": zero if kind == "gelu" else ELEMENT_BYTES * n, "width": zero + 1, "eager": zero + 1,
+        "row_bytes": zero if kind == "gelu" else ELEMENT_BYTES * n, "row": zero, "width": zero + 1, "eager": zero + 1,
     }  # fmt: skip
     return _rows(f"{kind} torch", kind, columns, np.array([float(row["latency_us_derived"]) for row in table]) * 1e-6)
 
@@ -142,7 +143,8 @@ def _engine(path: Path) -> Iterator[Rows]:
         elements = results[kind][long]
         columns = {
             "elements": elements, "bytes": operands[kind] * ELEMENT_BYTES * elements,
-            "row_bytes": zero + (HIDDEN * ELEMENT_BYTES if kind == "norm" else 0), "width": width[long], "eager": zero,
+            "row_bytes": zero + (HIDDEN * ELEMENT_BYTES if kind == "norm" else 0), "row": elements / tokens[long],
+            "width": width[long], "eager": zero,
         }  # fmt: skip
         yield _rows(f"{kind} engine", kind, columns, seconds[long])
 

@@ -8,8 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from fit_files import regime_errors, widest
-from intervals import LEVELS, Scored, folds_of, held_level, interval, shortest
+from fit_files import pooled_errors, regime_errors, widest
+from intervals import LEVELS, Scored, folds_of, held_level, interval, mirrored, shortest, within
 
 MEASURED = {"matmul": ("a100-80", "h100-sxm", "h200", "l40s"), "attention": ("a100-80", "h100-sxm", "h200")}
 
@@ -36,6 +36,44 @@ def test_the_shortest_interval_leaves_out_the_longer_tail():
     ratio = np.exp(np.concatenate([np.linspace(-0.1, 0.1, 901), np.linspace(1, 2, 99)]))
     low, high = shortest(ratio, 0.9)
     assert (low, high) == pytest.approx((np.exp(-0.1), np.exp(0.1)), rel=0.01)
+
+
+def test_few_rows_hold_the_share_of_further_ones():
+    """Between the ends of n uniform draws lie (n - 1) / (n + 1) of further ones; 90 % need all of 20 rows."""
+    covered = []
+    for seed in range(2000):
+        ratio = np.exp(np.random.default_rng(seed).uniform(0, 1, 20))
+        low, high = within(scored(ratio, np.full(20, "one")))
+        covered.append(min(np.log(high), 1) - max(np.log(low), 0))
+    # 1 is always inside: the low end is 0, and the high one the largest of 20
+    assert np.mean(covered) == pytest.approx(20 / 21, abs=0.003)
+
+
+def test_an_interval_within_groups_is_narrower_than_one_for_new_groups():
+    ratio, groups = drawn(np.random.default_rng(3), 8, 50, 0.1, 0.02)
+    alone, new = within(scored(ratio, groups)), interval(scored(ratio, groups))
+    assert new[0] <= alone[0] < alone[1] <= new[1]
+    inside = (ratio >= alone[0]) & (ratio <= alone[1])
+    assert inside.mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_few_devices_do_not_tell_on_which_side_a_new_one_stands():
+    """Three devices shifted up alone: one shifted down by as much lies inside the mirrored interval alone."""
+    ends = within(scored(np.exp(np.linspace(0.1, 0.3, 301)), np.full(301, "one")))
+    below = np.exp(-np.linspace(0.1, 0.25, 100))
+    low, high = mirrored(ends)
+    assert ((below >= low) & (below <= high)).all()
+    assert not (below >= ends[0]).any()
+    assert low * high == pytest.approx(1.0)
+
+
+def test_pooled_regimes_share_one_interval():
+    ratio, groups = drawn(np.random.default_rng(4), 4, 100, 0.05, 0.05)
+    regimes = np.tile(["memory", "compute"], 200)
+    found = pooled_errors("grouped", Scored(ratio, regimes, np.full(400, ""), groups), "source")
+    assert {error.regime for error in found} == {"launch", "memory", "compute"}
+    assert len({(error.low, error.high, error.rows) for error in found}) == 1
+    assert found[0].rows == 400
 
 
 @pytest.mark.parametrize(("between", "within"), [(0.0, 0.1), (0.1, 0.1), (0.1, 0.02)])

@@ -55,6 +55,10 @@ class AttentionLibrary:
     latent: LatentDecode | None = None
     """What decodes latent attention; without it, the same kernel."""
 
+    def unseen(self, *, key_size: float, value_size: float, decode: bool) -> str:
+        """What no fit has seen of a call: latent attention, but for decode by a kernel of its own; else nothing."""
+        return "latent attention" if value_size != key_size and not (decode and self.latent) else ""
+
 
 FLASH2 = AttentionLibrary(
     query_tile=64, small_head_tile=64, resident=2, lone_softmax=2.756, packs_groups=False, splits="filling",

@@ -153,7 +153,8 @@ def kernel_time(
     regime: Regime = "launch" if start > total / 2 else "memory" if memory > compute else "compute"
     variant = variant_of(device, numbers) if operator == "matmul" else numbers
     case = _case(device, graph, operation, reuse)
-    low, high, source = interval_factors(device, operator, regime, variant, case)
+    unseen = _unseen(device, graph, operation)
+    low, high, source = interval_factors(device, operator, regime, variant, case, unseen)
     count, moved, ends = flops(graph, operation), traffic(graph, operation).total, (total * low, total * high)
     padding = max(0, _executed(device, graph, operation) - count)
     return KernelTime(total, compute, memory, start, regime, count, moved, *ends, numbers, source, padding)
@@ -178,6 +179,16 @@ def _case(device: Device, graph: Graph, operation: Operation, reuse: float) -> s
     if operation.kind == "matmul":
         return str(weight_heat(device, _passed(graph, operation, reuse))[0])
     return ""
+
+
+def _unseen(device: Device, graph: Graph, operation: Operation) -> str:
+    """What of an operation no scored row was of."""
+    parameters = attention_of(device) if operation.kind == "attention" and device.kind == "gpu" else None
+    if parameters is None:
+        return ""
+    sizes, decode = _attention_sizes(graph, operation), graph.inputs_of(operation)[0].shape[2] == 1
+    library = LIBRARIES[parameters.library]
+    return library.unseen(key_size=sizes.head_size[0], value_size=sizes.value_size[0], decode=decode)
 
 
 def _passed(graph: Graph, operation: Operation, reuse: float) -> float:
@@ -229,7 +240,7 @@ def _streaming(device: Device, machine: Machine, graph: Graph, operation: Operat
         return streaming(
             machine, KERNELS[_streaming_kind(operation)], moved_bytes=moved, vector_ops_per_s=vector,
             elements=sum(tensor.elements for tensor in outputs),
-            row_bytes=outputs[0].shape[-1] * BITS[outputs[0].format] / 8,
+            row_bytes=outputs[0].shape[-1] * BITS[outputs[0].format] / 8, row_elements=outputs[0].shape[-1],
         )  # fmt: skip
     memory = level_stream_s(moved, moved, levels_of(device))
     compute = np.asarray(flops(graph, operation) / vector)

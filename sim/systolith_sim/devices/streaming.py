@@ -17,6 +17,8 @@ SHARPNESS, SERIAL = 4.0, 1.0
 row, so that they add up. Declared, not fitted."""
 ROWS_PER_UNIT = 16
 """Rows in flight on one unit: 2,048 threads, 128 for a row (torch's vectorized_layer_norm_kernel)."""
+LARGEST_BLOCK = 1024
+"""Threads of the largest thread block."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class StreamingKernel:
     """Times a row is read again; from main memory where the rows in flight outgrow the last cache."""
     sharpness: float = SHARPNESS
     """Exponent of the smooth maximum of vector work and memory."""
+    block_a_row: bool = False
+    """One thread block walks a row, an element a thread: its last round over a long row is partly idle."""
 
 
 KERNELS: dict[StreamingKind, StreamingKernel] = {
@@ -36,7 +40,7 @@ KERNELS: dict[StreamingKind, StreamingKernel] = {
     "layernorm": StreamingKernel(36.3, 2.0),
     "softmax": StreamingKernel(80.5),
     "rope": StreamingKernel(81.6),
-    "activation": StreamingKernel(111.3),
+    "activation": StreamingKernel(106.9, block_a_row=True),
     "gelu": StreamingKernel(24.9),
     "add": StreamingKernel(35.9),
     "gather": StreamingKernel(35.9),
@@ -70,6 +74,7 @@ def streaming(
     elements: ArrayLike,
     moved_bytes: ArrayLike,
     row_bytes: ArrayLike = 0.0,
+    row_elements: ArrayLike = 0.0,
     vector_ops_per_s: float,
     call: EagerCall | None = None,
 ) -> Terms:
@@ -83,6 +88,8 @@ def streaming(
         Elements of the result, and bytes of operands and result.
     row_bytes : array_like
         Bytes of one row of a reduction, which kernels read ``again``.
+    row_elements : array_like
+        Elements of one row of the result, for kernels that give each row a block; 0: not known, nothing idle.
     call : EagerCall, optional
         Launched from the host; without it, replayed, at the machine's launch.
     """
@@ -93,9 +100,22 @@ def streaming(
     memory = moved * passes * missing_share(moved, machine.cache_bytes)
     memory = memory / (machine.memory_efficiency * machine.bandwidth_bytes_per_s)
     compute = np.asarray(elements, float) * kernel.ops / vector_ops_per_s
+    if kernel.block_a_row:
+        compute = compute * whole_rounds(row_elements)
     body: Array = smooth_maximum(compute, memory, kernel.sharpness)
     if call is None:
         launch = np.full_like(body, machine.launch_s)
         return Terms(launch + body, launch, compute, memory)
     total = np.maximum(call.floor_s, call.floor_s - call.hidden_s + body)
     return Terms(total, total - body, compute, memory)
+
+
+def whole_rounds(row_elements: ArrayLike) -> Array:
+    """Elements that the threads of a block walk, over those of a row: its last round counts whole; 1 where unknown.
+
+    >>> whole_rounds([1000.0, 1024.0, 1536.0]).tolist()
+    [1.0, 1.0, 1.3333333333333333]
+    """
+    rows = np.maximum(np.asarray(row_elements, float), 1.0)
+    threads = np.minimum(rows, LARGEST_BLOCK)
+    return np.ceil(rows / threads) * threads / rows

@@ -1,11 +1,15 @@
 """Energy of a Graph on a CPU, GPU or TPU: static power times time, and so much per operation and byte.
 
 Operations on the padding of a tile count too. The figures of GPUs are calibrated top-down, on board power, since sums
-of published cell and memory energies come out three to five times too low for them. The interval takes every figure,
-and the time, at its low or high end at once.
+of published cell and memory energies come out three to five times too low for them. The interval takes the time, the
+static power, and what bytes and operations need, as independent of each other: the last two were fitted against each
+other, so that where one is too high the other is too low. Bytes and operations are at their low or high end at once.
 """
 
 from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from systolith_model.graph import Operation
 from systolith_sim.devices.classes import class_of
@@ -14,6 +18,7 @@ from systolith_sim.devices.figures import Datum, Figure, joined
 from systolith_sim.devices.kernel import KernelTime
 
 Ends = tuple[float, float, float]
+Vector = NDArray[np.float64]
 
 
 def floor_power(device: Device) -> Datum | None:
@@ -72,13 +77,45 @@ def operation_energy(
     static: Datum, per_byte: Datum, per_op: Datum, tdp: Datum | None, time: KernelTime
 ) -> Ends:
     """(low, value, high) joules of one operation; ``tdp`` caps its average power."""
-    seconds = (time.low, time.seconds, time.high)
-    ends = zip(_ends(static), _ends(per_byte), _ends(per_op), seconds, _ends(tdp), strict=True)
+    joules = energy_terms(static, per_byte, per_op, time)
     low, value, high = (
-        min(static_w * long + time.bytes * byte_j + (time.flops + time.padding_flops) * op_j, limit_w * long)
-        for static_w, byte_j, op_j, long, limit_w in ends
+        min(end, limit_w * long)
+        for end, limit_w, long in zip(
+            energy_ends(joules), _ends(tdp), (time.low, time.seconds, time.high), strict=True
+        )
     )
     return min(low, value), value, max(high, value)
+
+
+TERMS = 1 + 2 * 3
+"""Entries of ``energy_terms``."""
+BELOW_TIME, ABOVE_TIME = 1, 4
+"""Of these, what the time does."""
+
+
+def energy_terms(static: Datum, per_byte: Datum, per_op: Datum, time: KernelTime) -> Vector:
+    """Joules, how far below them by cause and how far above: time, static power, bytes with operations; additive."""
+    (least_w, watts, most_w), executed = _ends(static), time.flops + time.padding_flops
+    less, work, more = (
+        time.bytes * byte_j + executed * op_j for byte_j, op_j in zip(_ends(per_byte), _ends(per_op), strict=True)
+    )
+    below = (watts * (time.seconds - time.low), (watts - least_w) * time.seconds, work - less)
+    above = (watts * (time.high - time.seconds), (most_w - watts) * time.seconds, more - work)
+    return np.array([watts * time.seconds + work, *below, *above])
+
+
+def waiting_terms(power_w: Ends, seconds: float, below_s: float = 0.0, above_s: float = 0.0) -> Vector:
+    """The same of time without kernels, at a static power; seconds may be negative."""
+    low, watts, high = power_w
+    return np.array(
+        [watts * seconds, watts * below_s, (watts - low) * seconds, 0.0, watts * above_s, (high - watts) * seconds, 0.0]
+    )
+
+
+def energy_ends(terms: Vector) -> Ends:
+    """(low, value, high) of a sum of such terms: causes err independently of each other."""
+    value, below, above = float(terms[0]), np.linalg.norm(terms[1:4]), np.linalg.norm(terms[4:7])
+    return value - float(below), value, value + float(above)
 
 
 def _ends(datum: Datum | None) -> Ends:

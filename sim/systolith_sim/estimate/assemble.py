@@ -74,10 +74,10 @@ def assembled(parts: Parts) -> EstimateResult:
 def _energy_ends(parts: Parts) -> dict[str, Triple | None]:
     """(low, value, high) of every figure of energy and power; None where one is not known."""
     whole, device, layout, tokens = parts.whole, parts.device, parts.layout, parts.tokens
-    hosts_w, joules, with_hosts = host_power_w(device, layout.devices), None, None
+    hosts_w, joules, steady, with_hosts = host_power_w(device, layout.devices), None, None, None
     if not parts.lacking:
-        low, value, high = whole.limited_joules(device, layout.tp * layout.pp)
-        joules = layout.dp * low, layout.dp * value, layout.dp * high
+        joules = _times(layout.dp, whole.limited_joules(device, layout.tp * layout.pp, parts.interval_s))
+        steady = _times(layout.dp, whole.limited_joules(device, layout.tp * layout.pp))
     if joules is not None and hosts_w is not None:
         # The shorter the run, the less its hosts draw.
         seconds = parts.interval_s[0], whole.seconds, parts.interval_s[1]
@@ -86,7 +86,7 @@ def _energy_ends(parts: Parts) -> dict[str, Triple | None]:
     return {
         "energy_j": joules,
         "energy_j_per_token": _divided(joules, tokens),
-        "power_w": _divided(joules, whole.seconds),
+        "power_w": _divided(steady, whole.seconds),
         "host_power_w": hosts_w,
         "energy_with_host_j": with_hosts,
         "energy_with_host_j_per_token": _divided(with_hosts, tokens),
@@ -101,6 +101,10 @@ def _rate_ends(parts: Parts, price: Price) -> dict[str, Triple | None]:
         rate = parts.tokens / high, parts.tokens / parts.whole.seconds, parts.tokens / low
         priced = price_per_million(price, parts.layout.devices, rate[1], (rate[0], rate[2]))
     return {"tokens_per_s": rate, "price_usd_per_million_tokens": priced}
+
+
+def _times(count: int, triple: Triple) -> Triple:
+    return count * triple[0], count * triple[1], count * triple[2]
 
 
 def _divided(triple: Triple | None, by: float | None) -> Triple | None:

@@ -6,7 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith_sim.devices.device import Device
-from systolith_sim.energy.device_energy import floor_power, missing_power, operation_energy
+from systolith_sim.energy.device_energy import (
+    ABOVE_TIME,
+    BELOW_TIME,
+    TERMS,
+    energy_ends,
+    energy_terms,
+    floor_power,
+    missing_power,
+    waiting_terms,
+)
 from systolith_sim.estimate.passes import Pass
 
 KINDS = ("matmul", "attention", "streaming", "link")
@@ -15,9 +24,9 @@ BOUNDS = ("launch", "memory", "compute", "link", "engine", "bubble")
 SECONDS, FLOPS, BYTES = 0, 1, 2
 LOW = slice(3, 7)
 HIGH = slice(7, 11)
-JOULES = slice(11, 14)
-BOUND = slice(14, 20)
-SIZE = 20
+JOULES = slice(11, 11 + TERMS)
+BOUND = slice(JOULES.stop, JOULES.stop + len(BOUNDS))
+SIZE = BOUND.stop
 
 Vector = NDArray[np.float64]
 
@@ -26,8 +35,8 @@ Vector = NDArray[np.float64]
 class Tally:
     """Sums over kernels, messages and engine; every entry of ``values`` is additive.
 
-    Seconds, operations, bytes, spread of the seconds by kind of work (how far below and above), joules (low,
-    value, high) and seconds by what bounds them.
+    Seconds, operations, bytes, spread of the seconds by kind of work (how far below and above), joules with their
+    spread by cause (``energy_terms``) and seconds by what bounds them.
     """
 
     values: Vector
@@ -57,14 +66,25 @@ class Tally:
     @property
     def joules(self) -> tuple[float, float, float]:
         """(low, value, high) joules."""
-        low, value, high = (float(entry) for entry in self.values[JOULES])
-        return low, value, high
+        return energy_ends(self.values[JOULES])
 
-    def limited_joules(self, device: Device, devices: int) -> tuple[float, float, float]:
-        """(low, value, high) joules, at most what ``devices`` draw at the limit of their power all the time."""
-        limit = device.power.tdp_w
-        most = np.inf if limit is None else limit.value * devices * self.seconds
-        low, value, high = (min(end, most) for end in self.joules)
+    def limited_joules(
+        self, device: Device, devices: int, interval_s: tuple[float, float] | None = None
+    ) -> tuple[float, float, float]:
+        """(low, value, high) joules, at most what ``devices`` draw at the limit of their power all the time.
+
+        ``interval_s`` is how long that may be: at its limit a board takes the more energy the longer it runs; without
+        it, as long as predicted.
+        """
+        limit, floor = device.power.tdp_w, floor_power(device)
+        most_w = np.inf if limit is None else limit.value * devices
+        low_s, high_s = interval_s or (self.seconds, self.seconds)
+        terms, floor_w = self.values[JOULES].copy(), 0.0 if floor is None else floor.value * devices
+        # An engine's error is one of time, which no kernel knows.
+        terms[BELOW_TIME] = max(terms[BELOW_TIME], floor_w * (self.seconds - low_s))
+        terms[ABOVE_TIME] = max(terms[ABOVE_TIME], floor_w * (high_s - self.seconds))
+        ends = zip(energy_ends(terms), (low_s, self.seconds, high_s), strict=True)
+        low, value, high = (min(end, most_w * long) for end, long in ends)
         return low, value, high
 
     @property
@@ -104,7 +124,7 @@ def tally_of(device: Device, work: Pass) -> Tally:
         row[BOUND.start + BOUNDS.index(time.bound_by)] = time.seconds
         if static and per_byte and time.format in device.op_energy_j:
             # A board's limit holds for its mean power, not for each kernel: see ``Tally.limited_joules``.
-            row[JOULES] = operation_energy(static, per_byte, device.op_energy_j[time.format], None, time)
+            row[JOULES] = energy_terms(static, per_byte, device.op_energy_j[time.format], time)
         values += count * row
     return Tally(values)
 
@@ -113,7 +133,7 @@ def waiting(seconds: float, cause: str, power_w: tuple[float, float, float] = (0
     """Time without kernels, for ``engine`` or ``bubble``, at a static power; may be negative."""
     values = np.zeros(SIZE)
     values[SECONDS] = seconds
-    values[JOULES] = [watts * seconds for watts in power_w]
+    values[JOULES] = waiting_terms(power_w, seconds)
     values[BOUND.start + BOUNDS.index(cause)] = seconds
     return Tally(values)
 
@@ -124,6 +144,7 @@ def on_links(seconds: tuple[float, float, float], power_w: tuple[float, float, f
     one = waiting(value, "link", power_w)
     one.values[LOW.start + KINDS.index("link")] = value - low
     one.values[HIGH.start + KINDS.index("link")] = high - value
+    one.values[JOULES] = waiting_terms(power_w, value, value - low, high - value)
     return one
 
 

@@ -187,3 +187,14 @@ def test_few_tiles_of_a_prefill_have_their_keys_split():
     many = terms(64, 32, 32, 128, 4096, 128, library=free, causal=False).compute_s[0]
     unsplit = terms(64, 32, 32, 128, 4096, 128, library=replace(free, splits="filling"), causal=False).compute_s[0]
     assert many == unsplit
+
+
+@pytest.mark.parametrize(("device", "decode", "unseen"), [
+    ("h100-sxm", True, True), ("h100-sxm", False, True), ("a100-80", False, True), ("a100-80", True, False),
+])  # fmt: skip
+def test_latent_attention_of_a_graph_says_what_was_never_scored(device, decode, unseen):
+    shape = architecture("deepseek-v3")
+    graph = decode_graph(shape, context=1023) if decode else prefill_graph(shape, prompt=64)
+    said = {time.error_source for operation, time in cost(find_device(device), graph) if operation.kind == "attention"}
+    assert said
+    assert all(("latent attention not scored" in source) == unseen for source in said)

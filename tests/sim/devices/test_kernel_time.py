@@ -3,6 +3,7 @@
 import pytest
 
 from systolith_model.graph import Tensor
+from systolith_sim.devices.attention_library import LIBRARIES
 from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.interval import errors_for, interval_factors
 from systolith_sim.devices.kernel import computed_in, cost, kernel_time, weight_bytes
@@ -92,6 +93,31 @@ def test_unscored_formats_and_devices_are_wider():
         interval_factors(stranger, "matmul", "launch", "bf16")[1]
         > interval_factors(device, "matmul", "launch", "bf16")[1]
     )
+
+
+def test_another_part_of_a_die_takes_its_intervals_wider_by_the_root_of_two():
+    own, other = find_device("a100-80"), find_device("a100-40")
+    for regime in ("launch", "memory", "compute"):
+        low, high, _ = interval_factors(own, "attention", regime, "bf16", "decode")
+        found = interval_factors(other, "attention", regime, "bf16", "decode")
+        assert found[:2] == pytest.approx((low**2**0.5, high**2**0.5))
+        assert "the same die" in found[2]
+
+
+def test_latent_attention_that_no_fit_has_seen_is_twice_as_wide():
+    device = find_device("h100-sxm")
+    low, high, _ = interval_factors(device, "attention", "compute", "bf16", "prefill")
+    wider = interval_factors(device, "attention", "compute", "bf16", "prefill", "latent attention")
+    assert wider[:2] == pytest.approx((low**2, high**2))
+    assert "latent attention not scored" in wider[2]
+    said = {
+        (name, decode): LIBRARIES[name].unseen(key_size=192.0, value_size=128.0, decode=decode)
+        for name in LIBRARIES
+        for decode in (False, True)
+    }
+    # one library's decode of it was fitted (fit_latent.py); heads of equal keys and values always were
+    assert sorted(said.values()) == ["", *["latent attention"] * (len(said) - 1)]
+    assert not any(library.unseen(key_size=128.0, value_size=128.0, decode=False) for library in LIBRARIES.values())
 
 
 def test_a_device_without_data_takes_its_class(product):

@@ -47,3 +47,15 @@ def test_every_kind_grows_with_its_elements():
     for kind, kernel in KERNELS.items():
         times = [seconds(kernel, elements) for elements in 10.0 ** np.arange(2, 10)]
         assert (np.diff(times) > 0).all(), kind
+
+
+@pytest.mark.parametrize(("row", "idle"), [(512, 1.0), (1024, 1.0), (1376, 2048 / 1376), (11008, 11264 / 11008)])
+def test_the_last_round_of_a_block_over_its_row_counts_whole(row, idle):
+    # 1,024 threads walk a row, one element each a round; 512 elements take a block of 512
+    kernel = StreamingKernel(400.0, block_a_row=True)
+    terms = streaming(
+        MACHINE, kernel, elements=1e8, moved_bytes=4.0, row_elements=row, vector_ops_per_s=1e13
+    )
+    assert terms.compute_s == pytest.approx(1e8 * 400 / 1e13 * idle)
+    without = streaming(MACHINE, kernel, elements=1e8, moved_bytes=4.0, vector_ops_per_s=1e13)
+    assert without.compute_s == pytest.approx(1e8 * 400 / 1e13)

@@ -7,14 +7,15 @@ import pytest
 from systolith_model.formats import Formats
 from systolith_model.graph import Graph, Operation, Tensor
 from systolith_sim.devices.core import core_latency
-from systolith_sim.devices.figures import Figure
+from systolith_sim.devices.figures import Datum, Figure
 from systolith_sim.devices.kernel import KernelTime, cost
 from systolith_sim.devices.library import find_device
 from systolith_sim.energy.core_energy import CoreEvents, core_energy
-from systolith_sim.energy.device_energy import floor_power, graph_energy, missing_power
+from systolith_sim.energy.device_energy import floor_power, graph_energy, missing_power, operation_energy
 from systolith_sim.estimate.engine import find_engine
 from systolith_sim.estimate.models import find_model
 from systolith_sim.estimate.replica import Replica
+from systolith_sim.estimate.tally import Tally, waiting
 from systolith_sim.parallel.layout import Layout
 
 OPERATION = Operation(name="op", kind="matmul", inputs=(), outputs=(), count=3)
@@ -37,6 +38,30 @@ def test_static_plus_bytes_plus_operations():
 def test_power_stays_below_tdp():
     figure = graph_energy(find_device("h100-sxm"), [(OPERATION, time(1e-3, 10**13, 10**10))])
     assert figure.value == pytest.approx(3 * 700 * 1e-3)
+
+
+def made_up(value, low, high):
+    return Datum(value=value, low=low, high=high, source="given", confidence="derived")
+
+
+def test_time_floor_and_work_err_independently_of_each_other():
+    # 100 W (90 .. 120) for 2 s (1.7 .. 2.2); 1e9 bytes of 40 nJ (30 .. 70) and 1e9 operations of 60 nJ (50 .. 90)
+    one = KernelTime(2.0, 0, 0, 0, "memory", 10**9, 10**9, 1.7, 2.2, "bf16", "given")
+    static, per_byte, per_op = made_up(100, 90, 120), made_up(40e-9, 30e-9, 70e-9), made_up(60e-9, 50e-9, 90e-9)
+    low, value, high = operation_energy(static, per_byte, per_op, None, one)
+    assert value == pytest.approx(300)
+    assert low == pytest.approx(300 - (30**2 + 20**2 + 20**2) ** 0.5)
+    assert high == pytest.approx(300 + (20**2 + 40**2 + 60**2) ** 0.5)
+
+
+def test_a_board_at_its_limit_takes_the_more_the_longer_it_runs():
+    device = find_device("h100-sxm")  # 700 W, floor 141.6 W
+    busy = Tally.zero() + waiting(1.0, "engine", (2000.0, 2000.0, 2000.0))
+    assert busy.limited_joules(device, 1) == (700.0, 700.0, 700.0)
+    assert busy.limited_joules(device, 1, (0.8, 1.5)) == pytest.approx((560.0, 700.0, 1050.0))
+    # below the limit what an engine errs costs the floor alone
+    idle = Tally.zero() + waiting(1.0, "engine", (300.0, 300.0, 300.0))
+    assert idle.limited_joules(device, 1, (0.8, 1.5)) == pytest.approx((300 - 0.2 * 141.6, 300.0, 300 + 0.5 * 141.6))
 
 
 def llama_3_8b_step() -> Graph:
