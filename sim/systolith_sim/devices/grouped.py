@@ -133,8 +133,8 @@ TUNED: Mapping[str, frozenset[tuple[int, int]]] = MappingProxyType(
 )
 """By device, (experts held, width of one expert) that vLLM 0.14's release brings a tuned file for in 16 bits."""
 VLLM = GroupedLibrary(
-    rate_share=0.5045, tuned_rate_share=0.7169, sharpness=1.376, bandwidth_share=1.2, step_share=1.305,
-    gather_loss=0.8307, gather_reach_bytes=8.015e7, unaligned_s=1.12e-10, sort_s_per_expert=9.953e-8,
+    rate_share=0.4886, tuned_rate_share=0.6759, sharpness=1.42, bandwidth_share=1.193, step_share=1.517,
+    gather_loss=0.9041, gather_reach_bytes=8.04e7, unaligned_s=1.169e-10, sort_s_per_expert=7.381e-8,
     tuned_tiles=tuple((m, n) for m in HEIGHTS for n in (32, 64, 128, 256) if m * n <= 128 * 128),
     tuned=TUNED["a100-80"],
 )  # fmt: skip
