@@ -22,7 +22,7 @@ QUANTIZED = {
 """Library of each device and format that was measured."""
 NEWEST = ("h200", "fp8_block")
 """What a device nobody measured is taken to run in 8 bits."""
-LEAST = 200
+LEAST = 250
 """Least rows of an interval: outliers of these tables are one in fifty, and up to four times as long."""
 FITTED, SCORED = "fitted_matmul", "scored_matmul"
 ORIGIN = "GEMM tables of ai-dynamo/aiconfigurator@095f58a, by benchmarks/fit_gemm.py"

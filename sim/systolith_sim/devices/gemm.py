@@ -196,30 +196,19 @@ def tiled_gemm(
 
 
 def _chosen(machine: Machine, shape: _Shape, memory: Array, candidates: Array, c: TileConstants) -> Terms:
-    """The mean over candidates of what each takes, weighed by how good the library thinks each is.
-
-    A library's rule of thumb sees fractions of waves where the machine takes whole ones.
-    """
+    """The mean over candidates of what each takes, weighed by how good the library, which errs, may think it is."""
     work, step, waves, split = _work(machine, shape, candidates, c)
-    rounds = waves / c.resident(candidates)[:, None]
     reduction = (split > 1) * (
         c.split_launch * machine.launch_s
         + c.split_bytes * split * shape.b * shape.m * shape.n / (machine.feed_bytes_per_s * machine.units)
     )
-
-    def seconds(throughput: Array, latency: Array) -> tuple[Array, Array]:
-        compute = smooth_maximum(throughput, latency, c.sharpness)
-        return compute, smooth_maximum(compute, memory, c.memory_sharpness) + reduction
-
-    def thought(count: Array) -> Array:
-        return np.maximum(c.whole_waves * np.ceil(count) + (1 - c.whole_waves) * np.maximum(count, 1), 1)
-
-    compute, total = seconds(np.ceil(waves) * work, np.ceil(rounds) * step)
-    _, guess = seconds(thought(waves) * work, thought(rounds) * step)
-    guess = np.where((split > 1) & ((shape.k < K_STEP * split) | _whole(machine, shape)), np.inf, guess)
-    weights = np.exp(-c.choosiness * (guess / guess.min(0) - 1))
+    rounds = np.ceil(waves / c.resident(candidates)[:, None])
+    compute = smooth_maximum(np.ceil(waves) * work, rounds * step, c.sharpness)
+    total = smooth_maximum(compute, memory, c.memory_sharpness) + reduction
+    allowed = np.where((split > 1) & ((shape.k < K_STEP * split) | _whole(machine, shape)), np.inf, total)
+    weights = np.exp(-c.choosiness * (allowed / allowed.min(0) - 1))
     mean = np.exp((weights * np.log(total)).sum(0) / weights.sum(0))
-    best = guess.argmin(0), np.arange(guess.shape[1])
+    best = allowed.argmin(0), np.arange(total.shape[1])
     launch = machine.launch_s + reduction[best]
     return Terms(machine.launch_s + mean, launch, compute[best], np.broadcast_to(memory, total.shape)[best])
 
@@ -242,9 +231,12 @@ def _work(
     used_m, used_n = np.minimum(tm, shape.m), np.minimum(tn, shape.n)
     unit_rate = machine.compute_efficiency * machine.peak_ops_per_s / machine.units
     multiply = 2 * tm * tn * depth / unit_rate * c.loss(tm, tn) * shape.slower
-    operands = (used_m * input_bytes + used_n * weight_bytes) * depth
-    feed = (operands + c.epilogue * used_m * used_n * output_bytes) / machine.feed_bytes_per_s
-    return np.maximum(multiply, feed), machine.k_step_s * depth / K_STEP, waves, split
+    operands = (used_m * input_bytes + used_n * weight_bytes) * depth / machine.feed_bytes_per_s
+    # A tile leaves its registers whole, through the shared memory, whatever part of it is stored.
+    epilogue = c.epilogue * tm * tn * output_bytes / machine.feed_bytes_per_s
+    hidden = c.epilogue_hidden * epilogue
+    body = np.maximum(multiply, operands + hidden) + (epilogue - hidden)
+    return body, machine.k_step_s * depth / K_STEP, waves, split
 
 
 def _with_vectors(machine: Machine, shape: _Shape, memory: Array, terms: Terms, c: TileConstants) -> Terms:

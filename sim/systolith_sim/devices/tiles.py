@@ -46,7 +46,7 @@ class TileConstants:
     tile_loss: float
     """Loss of a tile's rate with the inverse of its sides: a unit's operand reuse."""
     epilogue: float
-    """Times an output tile's bytes pass the feed path."""
+    """Times an output tile's bytes pass the feed path before the tile is done."""
     write_cost: float
     """Memory cost of a byte written against one read."""
     divided_share: float
@@ -57,10 +57,10 @@ class TileConstants:
     """Launches that a split along K adds."""
     split_bytes: float
     """Bytes per output and split that the reduction moves through the feed path."""
-    whole_waves: float
-    """Share of whole waves, against fractions, in what a library thinks a tile will take."""
     choosiness: float
     """How surely a library takes what it thinks is best: exponent of a relative disadvantage."""
+    epilogue_hidden: float = 0.0
+    """Share of the epilogue that hides behind the next tile; 0, declared, where no kernel runs ahead."""
     vector_steps: float = 0.0
     """Steps of latency per 1024 along K of the kernel for a single row; without one, 0."""
     vector_feed: float = 0.0
@@ -88,12 +88,12 @@ class TileConstants:
 
 
 NARROW = TileConstants(
-    sharpness=6.058, memory_sharpness=3.311, resident_max=1.0, tile_loss=128.0, epilogue=3.559, write_cost=1.13,
-    divided_share=0.3271, divided_sharpness=3.899, split_launch=0.8728, split_bytes=5.661, whole_waves=0.8683,
-    choosiness=264.2, vector_steps=1.068, vector_feed=2.45,
+    sharpness=2.223, memory_sharpness=3.422, resident_max=1.0, tile_loss=38.0, epilogue=3.777, write_cost=1.031,
+    divided_share=0.5417, divided_sharpness=7.848, split_launch=0.8822, split_bytes=5.579, choosiness=42.13,
+    vector_steps=1.177, vector_feed=2.945,
 )  # fmt: skip
 WIDE = TileConstants(
-    sharpness=2.039, memory_sharpness=2.804, resident_max=5.0, tile_loss=0.0, epilogue=10.41, write_cost=0.9072,
-    divided_share=0.2208, divided_sharpness=2.212, split_launch=1.131, split_bytes=0.4069, whole_waves=1.22,
-    choosiness=132.8,
+    sharpness=1.856, memory_sharpness=2.908, resident_max=5.0, tile_loss=0.0, epilogue=14.75, write_cost=0.7579,
+    divided_share=0.2208, divided_sharpness=2.212, split_launch=1.112, split_bytes=6.988, choosiness=59.84,
+    epilogue_hidden=0.4106,
 )  # fmt: skip

@@ -11,7 +11,14 @@ from systolith_model.graph import Operation
 from systolith_sim.devices.device import Device
 from systolith_sim.devices.play import played
 from systolith_sim.devices.timeline import Span
-from systolith_sim.estimate.adapt import of_backward_attention, power_source, slowed, slowed_by_power, unaligned
+from systolith_sim.estimate.adapt import (
+    PowerLimit,
+    of_backward_attention,
+    power_limit,
+    power_source,
+    slowed,
+    unaligned,
+)
 from systolith_sim.estimate.assemble import Parts, assembled
 from systolith_sim.estimate.engine import NONE, Engine, find_engine
 from systolith_sim.estimate.generate import NARROWER, Estimate, energy_sources
@@ -39,9 +46,9 @@ class ModuleRun:
     engine: Engine
 
     @cached_property
-    def slowdown(self) -> float:
-        """Factor on the time of products, whose real numbers draw more power than those of their tables."""
-        return slowed_by_power(self.device)
+    def power(self) -> PowerLimit | None:
+        """What slows products, whose real numbers draw more power than those of their tables."""
+        return power_limit(self.device)
 
     @cached_property
     def phases(self) -> dict[str, Pass]:
@@ -50,7 +57,7 @@ class ModuleRun:
         found: dict[str, list[Kernel]] = {name: [] for name in PHASES}
         for kernel in Kernels(self.device).cost(graph).kernels:
             if kernel.operation.kind == "matmul":
-                kernel = unaligned(graph, slowed(kernel, self.slowdown), self.device)
+                kernel = unaligned(graph, slowed(kernel, self.power), self.device)
             name = kernel.operation.name.partition(".")[0]
             if kernel.operation.kind == "attention" and kernel.operation.attributes.get("backward"):
                 kernel = of_backward_attention(graph, kernel)
@@ -194,7 +201,7 @@ def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
         found["approximated"] = f"counted as one pass over their bytes, since no rule knows them: {calls}"
     if traced.training:
         found["training"] = f"Adam on {traced.trained} parameters; replicas sum gradients behind the backward pass"
-    found |= power_source(run.device, run.slowdown)
+    found |= power_source(run.device, run.power)
     if (rent := price_of(run.device).usd_per_hour) is not None:
         usd = rent[1] / SECONDS_PER_HOUR * tally.seconds * MILLION
         found["price_of_passes"] = f"{usd:.4g} USD for a million passes"

@@ -9,6 +9,7 @@ import numpy as np
 from systolith_model.formats import BITS, Formats
 from systolith_model.graph import Graph, Operation
 from systolith_sim.devices.device import Device
+from systolith_sim.estimate.adapt import PowerLimit, limited, power_limit
 from systolith_sim.estimate.engine import Engine
 from systolith_sim.estimate.models import Model
 from systolith_sim.estimate.passes import Kernels, Pass, joined_passes, sum_over
@@ -49,6 +50,11 @@ class Replica:
     def shard(self) -> Model:
         """What one device of a tensor parallel group computes, with all layers."""
         return self.model.with_shape(shard(self.model.shape, self.layout))
+
+    @cached_property
+    def power(self) -> PowerLimit | None:
+        """What slows the products of prompts that have a pass of their own; decode steps draw less."""
+        return power_limit(self.device)
 
     @property
     def stream_bytes(self) -> float:
@@ -124,6 +130,7 @@ class Replica:
     def _through(self, micro: int, prompt: int, done: int) -> Tally:
         """One micro-batch through all stages."""
         work = self.work(batch=micro, prompt=prompt, done=done)
+        work = work if done else limited(work, self.power)
         launched = 0.0 if done else work.operations
         return self._timed(work, rows=self._rows(micro, prompt, done), sequences=micro, launched=launched)
 

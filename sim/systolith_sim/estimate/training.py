@@ -12,10 +12,10 @@ from systolith_sim.devices.device import Device
 from systolith_sim.estimate.adapt import (
     accumulating,
     of_backward_attention,
+    power_limit,
     power_source,
     scaled,
     slowed,
-    slowed_by_power,
     with_passes,
 )
 from systolith_sim.estimate.assemble import Parts, assembled
@@ -58,7 +58,7 @@ class TrainingStep:
         self.layout.check(self.model)
         self.fabric = Fabric.of(self.device)
         self.kernels = Kernels(self.device)
-        self.slowdown = slowed_by_power(self.device)
+        self.power = power_limit(self.device)
         whole = self.layout.dp * self.micro_batch
         if self.request.batch % whole:
             raise ValueError(f"batch must be a multiple of dp x micro_batch = {whole}, not {self.request.batch}")
@@ -102,7 +102,7 @@ class TrainingStep:
         """A kernel as this layout runs it: backward attention, and what sequence parallelism or ZeRO splits."""
         operation, layout, recipe = kernel.operation, self.layout, self.recipe
         if operation.kind == "matmul":
-            kernel = slowed(kernel, self.slowdown)
+            kernel = slowed(kernel, self.power)
         if operation.kind == "attention" and operation.attributes.get("backward"):
             return of_backward_attention(graph, kernel)
         if operation.name.startswith("optimizer."):
@@ -329,7 +329,7 @@ def _provenance(step: TrainingStep, lacking: str) -> dict[str, str]:
         "energy": lacking or "static power x time + operations + bytes, devices without host",
         "memory": "weights, gradients, Adam's states and kept activations (arXiv 2205.05198)",
     }
-    found |= power_source(step.device, step.slowdown)
+    found |= power_source(step.device, step.power)
     return {**found, "overlap": overlap} if (overlap := _overlap(step)) else found
 
 

@@ -124,6 +124,29 @@ def test_full_waves_of_large_tiles_run_at_the_sustained_rate():
     assert seconds == pytest.approx(2 * 2560 * 8192 * 2560 / (0.8 * 1e14), rel=0.02)
 
 
+@pytest.mark.parametrize("k", [512, 2048, 8192])
+@pytest.mark.parametrize("hidden", [0.0, 0.25, 1.0])
+def test_an_epilogue_hides_behind_the_next_tile_or_is_waited_for(k, hidden):
+    """Two whole waves of 128 x 128 tiles: each multiplies, then stores its 32 kB as often as the constant says."""
+    own = replace(MACHINE.tiles, tile_loss=0.0, epilogue=3.0, epilogue_hidden=hidden)
+    sizes: GemmSizes = {"m": 2560, "k": k, "n": 1280, "input_bytes": 2, "weight_bytes": 2, "output_bytes": 2}
+    fast = replace(MACHINE, k_step_s=0.0, bandwidth_bytes_per_s=1e18)  # no latency, no memory
+    tile = np.array([[128, 128, 1]], float)
+    seconds = tiled_gemm(fast, candidates=tile, constants=own, **sizes).total_s[0]
+    multiply, operands, store = 2 * 128 * 128 * k / (0.8e12), 2 * 128 * 2 * k / 5e10, 3 * 2 * 128 * 128 / 5e10
+    each = max(multiply, operands + hidden * store) + (1 - hidden) * store
+    assert seconds == pytest.approx(2e-6 + 2 * each, rel=1e-3)
+
+
+def test_a_tile_is_stored_whole_however_little_of_it_is_used():
+    own = replace(MACHINE.tiles, vector_steps=0.0)
+    fast = replace(MACHINE, k_step_s=0.0, bandwidth_bytes_per_s=1e18, feed_bytes_per_s=1e6)
+    tile = np.array([[128, 128, 1]], float)
+    sizes: GemmSizes = {"m": 1, "k": 32, "n": 1, "input_bytes": 0.0, "weight_bytes": 0.0, "output_bytes": 2}
+    seconds = tiled_gemm(fast, candidates=tile, constants=own, **sizes).total_s[0]
+    assert seconds == pytest.approx(2e-6 + own.epilogue * 2 * 128 * 128 / 1e6, rel=1e-3)
+
+
 @pytest.mark.parametrize("m", [1, 64, 65, 129, 5000])
 def test_eight_bits_cost_what_quantizing_and_a_product_cost(m):
     library = QuantizedLibrary(5e-6, 1.0, 1.0, 1e-10, BY_ROWS)

@@ -5,7 +5,7 @@ import pytest
 from systolith_model.graph import Graph, Operation, Tensor
 from systolith_sim.devices.kernel import kernel_time
 from systolith_sim.devices.library import find_device
-from systolith_sim.estimate.adapt import slowed, slowed_by_power, with_passes
+from systolith_sim.estimate.adapt import PowerLimit, power_limit, slowed, with_passes
 from systolith_sim.estimate.passes import Kernel
 
 
@@ -21,7 +21,7 @@ def product(size, device):
 def test_a_large_product_of_random_numbers_takes_what_was_measured():
     """8192 x 8192 x 8192 on A100: 257 teraFLOP/s (Horace He, thonking.ai, 2024)."""
     device = find_device("a100-80")
-    kernel = slowed(product(8192, device), slowed_by_power(device))
+    kernel = slowed(product(8192, device), power_limit(device))
     assert 2 * 8192**3 / kernel.time.seconds == pytest.approx(257e12, rel=0.01)
     assert kernel.time.low < kernel.time.seconds < kernel.time.high
 
@@ -29,12 +29,25 @@ def test_a_large_product_of_random_numbers_takes_what_was_measured():
 def test_a_product_bound_by_memory_keeps_its_time():
     device = find_device("a100-80")
     small = product(128, device)
-    assert slowed(small, 1.1).time.seconds <= 1.1 * small.time.seconds
-    assert slowed(small, 1.0) == small
+    rate = small.time.flops / small.time.seconds
+    assert slowed(small, PowerLimit(1.1, rate)).time.seconds <= 1.1 * small.time.seconds
+    assert slowed(small, None) == small
+
+
+def test_the_clock_meets_the_power_limit():
+    """Utilization times the cube of the clock is the limit's for every product that is slowed, and no other is."""
+    device = find_device("a100-80")
+    limit = power_limit(device)
+    assert limit is not None
+    least = limit.ops_per_s * (1 / limit.factor) ** 3
+    for size in (512, 2048, 4096, 6144, 8192):
+        kernel = product(size, device)
+        rate, slower = kernel.time.flops / kernel.time.seconds, limit.slowdown(kernel)
+        assert slower == 1 if rate < least else rate * (1 / slower) ** 3 == pytest.approx(least)
 
 
 def test_power_is_left_alone_where_nobody_measured_it():
-    assert slowed_by_power(find_device("tpu-v5e")) == 1.0
+    assert power_limit(find_device("tpu-v5e")) is None
 
 
 def test_passes_move_their_bytes_at_the_optimizers_rate():
