@@ -133,8 +133,8 @@ TUNED: Mapping[str, frozenset[tuple[int, int]]] = MappingProxyType(
 )
 """By device, (experts held, width of one expert) that vLLM 0.14's release brings a tuned file for in 16 bits."""
 VLLM = GroupedLibrary(
-    rate_share=0.5167, tuned_rate_share=0.731, sharpness=1.345, bandwidth_share=1.2, step_share=1.344,
-    gather_loss=0.8706, gather_reach_bytes=7.871e7, unaligned_s=1.101e-10, sort_s_per_expert=1.05e-7,
+    rate_share=0.5082, tuned_rate_share=0.6945, sharpness=1.373, bandwidth_share=1.2, step_share=1.555,
+    gather_loss=0.9716, gather_reach_bytes=7.871e7, unaligned_s=1.15e-10, sort_s_per_expert=7.927e-8,
     tuned_tiles=tuple((m, n) for m in HEIGHTS for n in (32, 64, 128, 256) if m * n <= 128 * 128),
     tuned=TUNED["a100-80"],
 )  # fmt: skip
