@@ -67,7 +67,7 @@ class Operation:
         ``causal``, ``window`` (keys that a query sees at most), ``value_size`` (v is that much of each key),
         ``backward`` (gradients of q, k and v; ``scores_kept`` unless the scores are computed again).
     norm, rope, elementwise : read each input once, write the outputs once; attribute ``flops_per_element`` of
-        the outputs, or ``flops`` of the whole.
+        the outputs, or ``flops`` of the whole; ``draws`` where every element takes a random number.
     embedding : inputs (tokens, table[, ...]); gathers one row a token of each table, and adds them.
 
     ``writes_into`` names the caches, a space between, whose last rows an output fills. ``count`` is how often

@@ -255,6 +255,13 @@ def test_gradients_come_as_activations_go():
     assert module_graph(Wide(), x[:1], train=True).activation_bytes >= 2 * made
 
 
+def test_dropout_draws_in_training_alone():
+    module = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1))
+    drawing = {train: [operation.name for operation in module_graph(module, torch.zeros(4, 8), train=train).graph
+                       if operation.attributes.get("draws")] for train in (False, True)}  # fmt: skip
+    assert drawing == {False: [], True: ["1.bernoulli"]}
+
+
 def test_equal_layers_stand_once():
     for layers in (1, 2, 7):
         found = module_graph(Decoder(CONFIG.model_copy(update={"n_layers": layers})), IDS)

@@ -249,8 +249,10 @@ def _streaming(device: Device, machine: Machine, graph: Graph, operation: Operat
 
 
 def _streaming_kind(operation: Operation) -> StreamingKind:
-    """Elementwise work with a transcendental function counts as an activation, any other as an addition."""
+    """Elementwise work that draws is a dropout, with a transcendental function an activation, else an addition."""
     if operation.kind == "elementwise":
+        if operation.attributes.get("draws"):
+            return "dropout"
         heavy = int(operation.attributes.get("flops_per_element", 1)) >= ACTIVATION_FLOPS
         return "activation" if heavy else "add"
     kinds: dict[str, StreamingKind] = {"norm": "norm", "rope": "rope", "embedding": "gather"}

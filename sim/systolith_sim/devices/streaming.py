@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from systolith_sim.devices.gemm import Array, Machine, Terms, missing_share, smooth_maximum
 
-StreamingKind = Literal["norm", "layernorm", "softmax", "rope", "activation", "gelu", "add", "gather"]
+StreamingKind = Literal["norm", "layernorm", "softmax", "rope", "activation", "gelu", "add", "dropout", "gather"]
 SHARPNESS, SERIAL = 4.0, 1.0
 """Exponent of the smooth maximum of vector work and memory: where they overlap, and where a reduction waits for its
 row, so that they add up. Declared, not fitted."""
@@ -35,6 +35,10 @@ class StreamingKernel:
     """One thread block walks a row, an element a thread: its last round over a long row is partly idle."""
 
 
+RANDOM_OPS = 38.0
+"""Of a random number, as the peak counts (2 a lane and cycle): Philox 4x32-10, which GPU frameworks draw from, takes
+ten rounds of two long products, two three-way exclusive ors and two additions for four numbers (Salmon et al., SC11),
+15 cycles each, and its conversion to a float four more, at a quarter of the rate. Counted, not measured."""
 KERNELS: dict[StreamingKind, StreamingKernel] = {
     "norm": StreamingKernel(75.5, 1.0, SERIAL),
     "layernorm": StreamingKernel(36.3, 2.0),
@@ -43,10 +47,12 @@ KERNELS: dict[StreamingKind, StreamingKernel] = {
     "activation": StreamingKernel(106.9, block_a_row=True),
     "gelu": StreamingKernel(24.9),
     "add": StreamingKernel(35.9),
+    "dropout": StreamingKernel(35.9 + RANDOM_OPS),
     "gather": StreamingKernel(35.9),
 }
 """Norm, rope, activation and add: one engine's kernels of 2024 (vidur's profile); layernorm, softmax and gelu:
-torch's (LLMCompass). A gather was not measured and counts as an addition."""
+torch's (LLMCompass). A gather was not measured and counts as an addition; a
+dropout counts as one too, and a random number beside it."""
 
 
 @dataclass(frozen=True)

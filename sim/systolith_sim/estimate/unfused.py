@@ -102,7 +102,7 @@ class _Kernels:
         self._add(operation, "scores", "matmul", [q, (*q[:2], q[3], scores[3])], scores)
         self._softmax(operation, "softmax", 1, scores)
         if self.dropout:
-            self._add(operation, "dropout", "elementwise", [scores], scores, mask=True)
+            self._add(operation, "dropout", "elementwise", [scores], scores, mask=True, draws=True)
         self._add(operation, "mixed", "matmul", [scores, values], (*scores[:3], values[3]))
 
     def backward(self, operation: Operation) -> None:
@@ -191,6 +191,7 @@ class _Kernels:
         output: tuple[int, ...],
         *,
         mask: bool = False,
+        draws: bool = False,
     ) -> None:
         full = f"{operation.name}.{name}"
         format = self.tensors[operation.inputs[0]].format
@@ -199,6 +200,8 @@ class _Kernels:
         if mask:  # a byte an element, written forward and read backward
             read.append(self._tensor(f"{full}.mask", output, "int8"))
         attributes = {"norm": {"flops_per_element": 5}, "elementwise": {"flops_per_element": 2}}.get(kind, {})
+        if draws:
+            attributes = {**attributes, "draws": True}
         self.operations.append(
             replace(
                 operation, name=full, kind=kind, inputs=tuple(read), outputs=tuple(outputs), attributes=attributes

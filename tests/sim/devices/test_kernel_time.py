@@ -2,7 +2,7 @@
 
 import pytest
 
-from systolith_model.graph import Tensor
+from systolith_model.graph import Graph, Operation, Tensor
 from systolith_sim.devices.attention_library import LIBRARIES
 from systolith_sim.devices.classes import class_of
 from systolith_sim.devices.interval import errors_for, interval_factors
@@ -51,6 +51,19 @@ def test_weights_that_stay_in_the_cache_are_cheaper(product, name, share):
 def test_embedding_reads_only_its_rows(decoder):
     time = kernel_time(find_device("h100-sxm"), decoder, decoder.operations[0])
     assert time.bytes == 64 * 4 + 2 * 64 * 256 * 2
+
+
+def test_random_numbers_take_what_philox_takes():
+    """10 rounds x 6 instructions a four numbers, a conversion at a quarter of the rate, 64 lanes of 108 units."""
+    def seconds(**attributes):
+        shape = (2**26,)
+        tensors = {name: Tensor(name=name, shape=shape, format="int8") for name in ("x", "y")}
+        operation = Operation(name="op", kind="elementwise", inputs=("x",), outputs=("y",), attributes=attributes)
+        graph = Graph(name="one", tensors=tensors, operations=(operation,))
+        return kernel_time(find_device("a100-80"), graph, operation).seconds
+
+    rate = 64 * 108 * 1.41e9
+    assert seconds(draws=True) - seconds() == pytest.approx(2**26 * (10 * 6 / 4 + 4) / rate, rel=0.1)
 
 
 def test_eager_launch_is_a_floor(decoder):

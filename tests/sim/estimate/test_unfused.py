@@ -72,3 +72,10 @@ def test_queries_keys_and_values_are_one_product():
         "backward.layer.qkv_proj.dx": (256, 1536, 512),
         "backward.layer.qkv_proj.dw": (512, 256, 1536),
     }
+
+
+def test_only_forward_dropout_draws_random_numbers():
+    made = unfused(graph(flash=False, recompute="full"), dropout=True)
+    drawing = [operation.name for operation in made if operation.attributes.get("draws")]
+    assert drawing == ["layer.attention.dropout", "recompute.layer.attention.dropout"]
+    assert not any(operation.attributes.get("draws") for operation in unfused(graph(flash=False), dropout=False))

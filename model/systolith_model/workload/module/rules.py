@@ -19,9 +19,12 @@ FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"
 """No kernel."""
 
 FILLS = {"zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "arange",
-         "linspace", "eye", "scalar_tensor", "fill_", "zero_", "rand", "randn", "randint", "rand_like", "randn_like",
-         "uniform_", "normal_", "bernoulli_", "exponential_", "random_", "_efficientzerotensor"}  # fmt: skip
+         "linspace", "eye", "scalar_tensor", "fill_", "zero_", "_efficientzerotensor"}  # fmt: skip
 """Results written and nothing read."""
+
+DRAWS = {"rand", "randn", "randint", "rand_like", "randn_like", "uniform_", "normal_", "bernoulli_", "exponential_",
+         "random_"}  # fmt: skip
+"""The same with random numbers."""
 
 COPIES = {"clone", "_to_copy", "copy_", "cat", "stack", "constant_pad_nd", "repeat", "repeat_interleave", "flip",
           "roll", "tril", "triu", "tril_", "triu_", "pixel_shuffle", "pixel_unshuffle", "_copy_from", "copy",
@@ -130,7 +133,8 @@ def _fill(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     outputs = _results(out)
     if outputs:
         inputs = [_number_of(rec, outputs)]
-        rec.add(_name(func).strip("_"), "elementwise", inputs, outputs, flops_per_element=0)
+        drawn = {"draws": True} if _name(func) in DRAWS else {}
+        rec.add(_name(func).strip("_"), "elementwise", inputs, outputs, flops_per_element=0, **drawn)
 
 
 def _copy(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -195,7 +199,7 @@ def _name(func: Any) -> str:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(FREE, _free),
-    **dict.fromkeys(FILLS, _fill),
+    **dict.fromkeys(FILLS | DRAWS, _fill),
     **dict.fromkeys(COPIES, _copy),
     **dict.fromkeys(GATHERS, _gather),
     **dict.fromkeys(SCATTERS, _scatter),
