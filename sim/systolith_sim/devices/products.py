@@ -14,6 +14,8 @@ from systolith_sim.devices.gemm import Machine, Terms, tiled_gemm
 from systolith_sim.devices.library import find_device
 from systolith_sim.devices.quantized import LIBRARIES, quantized_gemm
 
+LIKE: dict[Format, tuple[str, ...]] = {"int8": ("fp8",)}
+"""Other formats whose parameters stand for one that nobody measured."""
 KEPT = 256
 """Devices whose resolved numbers are kept."""
 
@@ -106,9 +108,13 @@ class GemmSizes(TypedDict, total=False):
 
 
 def variant_of(device: Device, numbers: Format) -> str:
-    """The key of ``KernelParameters.formats`` for products in ``numbers``: itself, else with scales per block."""
+    """The key of ``KernelParameters.formats`` for products in ``numbers``: itself, else with scales per block.
+
+    int8 without one of its own goes as fp8 does: inputs are quantized alike, by the same libraries.
+    """
     formats = parameters_of(device).formats if device.kind == "gpu" else {}
-    return next((name for name in (numbers, f"{numbers}_block") if name in formats), numbers)
+    alike = (numbers, f"{numbers}_block", *LIKE.get(numbers, ()))
+    return next((name for name in alike if name in formats), numbers)
 
 
 def gpu_gemm(device: Device, numbers: Format, variant: str = "", **sizes: Unpack[GemmSizes]) -> Terms:
