@@ -124,6 +124,13 @@ def test_einsum_is_a_product():
     assert products(graph_of(model).graph) == 2 * 2 * 6 * 9 * 9 * 10
 
 
+def test_random_numbers_are_drawn():
+    file = File()
+    drawn = file("RandomNormal", shape=[4, 6])
+    found = graph_of(file.model({"x": floats(4, 6)}, file("Add", "x", drawn))).graph
+    assert [(one.attributes.get("draws"), flops(found, one)) for one in found] == [(True, 0), (None, 24)]
+
+
 def test_what_no_rule_knows_is_named():
     file = File()
     found = graph_of(file.model({"x": floats(4, 6, 6)}, file("Det", "x")))

@@ -18,6 +18,7 @@ LARGEST_VALUE = 1 << 12
 """Elements of the largest tensor whose values are worked out: shapes, indices, axes are smaller."""
 BRANCHES = ("If", "Loop", "Scan", "SequenceMap")
 RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
+"""Results that follow from nothing."""
 STANDARD = ("", "ai.onnx")
 CONTRIB = (*STANDARD, "com.microsoft")
 """Domains in which ONNX Runtime has operators of its own."""

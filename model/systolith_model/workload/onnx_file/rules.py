@@ -5,7 +5,7 @@ from onnx import NodeProto, TensorProto
 from systolith_model.workload.builder import QUANTIZE_FLOPS, ROPE_FLOPS
 from systolith_model.workload.onnx_file.attention import ATTENTION_RULES
 from systolith_model.workload.onnx_file.contrib import attributes_of
-from systolith_model.workload.onnx_file.infer import STANDARD
+from systolith_model.workload.onnx_file.infer import RANDOM, STANDARD
 from systolith_model.workload.onnx_file.products import PRODUCT_RULES
 from systolith_model.workload.onnx_file.recorder import Recorder, Rule, operands, results
 from systolith_model.workload.traced.work import NORMS, PER_ELEMENT, REDUCTIONS
@@ -112,6 +112,10 @@ def _fill(rec: Recorder, node: NodeProto) -> None:
     rec.add(node, "elementwise", [_number(rec, node)], results(rec, node), flops_per_element=0)
 
 
+def _draw(rec: Recorder, node: NodeProto) -> None:
+    rec.add(node, "elementwise", [_number(rec, node)], results(rec, node), flops_per_element=0, draws=True)
+
+
 def _part(rec: Recorder, node: NodeProto) -> None:
     made = results(rec, node)
     shape = (sum(rec.tensors[name].elements for name in made),)
@@ -179,9 +183,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(POINTWISE, _stream),
     **dict.fromkeys(PLAIN, _stream),
     **dict.fromkeys(REDUCED, _reduction),
+    **dict.fromkeys(RANDOM, _draw),
     **dict.fromkeys(NORMED, _norm),
-    "Concat": _concat, "QLinearConcat": _concat, "Range": _fill, "ConstantOfShape": _fill, "RandomNormal": _fill,
-    "RandomUniform": _fill, "RandomNormalLike": _fill, "RandomUniformLike": _fill, "Gather": _gather,
+    "Concat": _concat, "QLinearConcat": _concat, "Range": _fill, "ConstantOfShape": _fill, "Gather": _gather,
     "ScatterND": _scatter, "ScatterElements": _scatter, "RotaryEmbedding": _rope, "QuantizeLinear": _quantize,
     "DynamicQuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     **PRODUCT_RULES, **ATTENTION_RULES,
