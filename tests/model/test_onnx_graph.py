@@ -209,6 +209,12 @@ def test_quantized_weights_stay_narrow():
     assert totals(found.graph).traffic.weights == matrices + 4 * (64 + 8)
 
 
+def test_formats_leave_quantized_weights():
+    found = graph_of(quantized(), batch=5, formats=Formats.parse("bf16"))
+    assert found.weight_bytes == WIDTH * 64 + 64 * 8 + 2 * 2 * (64 + 8)
+    assert totals(found.graph).traffic.weights == WIDTH * 64 + 64 * 8 + 2 * (64 + 8)  # and biases
+
+
 def test_names_of_dimensions():
     file = File()
     kinds = {"x": floats("Batch", "past_sequence_length + sequence_length", "2*num_tokens", 1)}

@@ -1,5 +1,6 @@
 """Nodes of ONNX files: products and attention against closed forms, shapes, and what is refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,59 @@ def test_attention_with_its_projection():
     found = graph_of(file.model({"x": floats("batch", "seq", WIDTH)}, out), batch=BATCH, prompt=TOKENS)
     pairs = BATCH * HEADS * TOKENS**2
     assert products(found.graph) == 2 * BATCH * TOKENS * WIDTH * WIDTHS + 4 * pairs * SIZE
+
+
+F = nn.functional
+SAME: dict[str, tuple[dict[str, Any], Callable[[Tensor], Any]]] = {
+    "Softmax": ({}, lambda x: x.softmax(-1)), "LogSoftmax": ({}, lambda x: x.log_softmax(-1)),
+    "Gelu": ({}, F.gelu), "Sigmoid": ({}, torch.sigmoid), "Tanh": ({}, torch.tanh), "HardSwish": ({}, F.hardswish),
+    "Elu": ({}, F.elu), "LeakyRelu": ({}, F.leaky_relu), "Softplus": ({}, F.softplus), "Mish": ({}, F.mish),
+    "Exp": ({}, torch.exp), "Erf": ({}, torch.erf), "ReduceMean": ({"keepdims": 0}, lambda x: x.mean()),
+    "ReduceSum": ({"keepdims": 0}, lambda x: x.sum()), "ReduceMax": ({"keepdims": 0}, lambda x: x.amax()),
+    "Transpose": ({"perm": [0, 2, 1]}, lambda x: x.transpose(1, 2).contiguous()),
+    "Cast": ({"to": TensorProto.FLOAT16}, lambda x: x.half()), "Reshape": ({}, lambda x: x.view(-1)),
+}  # fmt: skip
+"""Nodes, and what torch does for them."""
+
+
+class Calls(nn.Module):
+    """A function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *x: Tensor) -> Any:
+        return self.function(*x)
+
+
+@pytest.mark.parametrize("op", SAME)
+def test_nodes_cost_what_torch_does(op):
+    how, function = SAME[op]
+    file = File()
+    inputs = ["x", file.ints(-1)] if op == "Reshape" else ["x"]
+    found = graph_of(file.model({"x": floats(3, 8, 6)}, file(op, *inputs, **how)))
+    assert totals(found.graph) == totals(module_graph(Calls(function), torch.zeros(3, 8, 6)).graph)
+    assert not found.approximated
+
+
+@pytest.mark.parametrize(
+    ("op", "domain", "function"),
+    [
+        ("LayerNormalization", "", lambda x, y, w: F.layer_norm(x, (6,), w)),
+        ("RMSNormalization", "", lambda x, y, w: F.rms_norm(x, (6,), w)),
+        ("SimplifiedLayerNormalization", "", lambda x, y, w: F.rms_norm(x, (6,), w)),
+        ("SkipLayerNormalization", "com.microsoft", lambda x, y, w: F.layer_norm(x + y, (6,), w)),
+        ("SkipSimplifiedLayerNormalization", "com.microsoft", lambda x, y, w: F.rms_norm(x + y, (6,), w)),
+    ],
+)
+def test_norms_compute_what_those_of_torch_do(op, domain, function):
+    file, skips = File(), op.startswith("Skip")
+    made = file(op, "x", *(["y"] if skips else []), file.store(6), domain=domain)
+    found = graph_of(file.model({"x": floats(3, 8, 6), "y": floats(3, 8, 6)}, made, opset=23)).graph
+    tensors = [torch.zeros(3, 8, 6), torch.zeros(3, 8, 6), torch.zeros(6)]
+    assert totals(found).flops == totals(module_graph(Calls(function), *tensors).graph).flops
+    assert totals(found).traffic.total == 4 * ((3 if skips else 2) * 3 * 8 * 6 + 6)  # one kernel
 
 
 def test_einsum_is_a_product():

@@ -83,7 +83,8 @@ def module_graph(
     found = ModuleGraph(
         graph=graph, own=made, formats=Formats.plain(made), training=train, trained=trained,
         parameters=sum(tensor.numel() for tensor in parts.parameters.values()),
-        parameter_bytes=_bytes(parts.parameters), buffer_bytes=_bytes(parts.buffers), cache_bytes=cache,
+        parameter_bytes=_bytes(parts.parameters), own_bytes=_own_bytes(parts, made),
+        buffer_bytes=_bytes(parts.buffers), cache_bytes=cache,
         activation_bytes=peak, state_bytes=_state_bytes(trained, optimizer, made) if train else 0, matrices=matrices,
         tokens=_tokens(parts), approximated=dict(rec.approximated),
     )  # fmt: skip
@@ -183,6 +184,14 @@ def _cache_bytes(rec: Recorder, parts: StandIns) -> int:
 
 def _bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _own_bytes(parts: StandIns, own: Format) -> int:
+    """Bytes of the parameters in a format."""
+    return _bytes({
+        name: tensor for name, tensor in parts.parameters.items()
+        if tensor.is_floating_point() and FORMATS[tensor.dtype][0] == own
+    })  # fmt: skip
 
 
 def _tokens(parts: StandIns) -> int | None:

@@ -82,10 +82,9 @@ def onnx_graph(file: OnnxFile, *, batch: int = 1, prompt: int = 512, formats: Fo
     rec.keep_to_the_end(info.name for info in file.model.graph.output)
     own = _own_format(rec)
     matrices = matrices_of(rec.values, rec.steps, own)
-    parameter_bytes, parameters = _parameters(rec)
     found = ModuleGraph(
         graph=graph_of(file.path.stem, rec.values, collapsed(rec.values, rec.steps)), own=own,
-        formats=Formats.plain(own), training=False, parameters=parameters, trained=0, parameter_bytes=parameter_bytes,
+        formats=Formats.plain(own), training=False, trained=0, **_parameters(rec, own),
         buffer_bytes=rec.buffer_bytes, cache_bytes=_cache_bytes(rec, caches),
         activation_bytes=rec.peak_bytes, state_bytes=0, matrices=matrices, tokens=_tokens(rec),
         approximated=dict(rec.approximated), nodes=True,
@@ -117,10 +116,14 @@ def _own_format(rec: Recorder) -> Format:
     return max(sizes, key=lambda name: sizes[name]) if sizes else "fp32"
 
 
-def _parameters(rec: Recorder) -> tuple[int, int]:
-    """Bytes and number of what is stored as parameters."""
+def _parameters(rec: Recorder, own: Format) -> dict[str, int]:
+    """Number and bytes of what is stored as parameters, and bytes of those in a format."""
     names = [tensor.name for tensor in rec.known.model.graph.initializer if rec.is_parameter(tensor.name)]
-    return sum(map(rec.bytes_of, names)), sum(rec.tensors[name].elements for name in names)
+    return {
+        "parameters": sum(rec.tensors[name].elements for name in names),
+        "parameter_bytes": sum(map(rec.bytes_of, names)),
+        "own_bytes": sum(rec.bytes_of(name) for name in names if rec.described(name)[0] == own),
+    }
 
 
 def _cache_bytes(rec: Recorder, given: int) -> int:

@@ -28,7 +28,9 @@ class ModuleGraph:
     trained: int
     """Those of them with a gradient."""
     parameter_bytes: int
-    """In the module's own formats."""
+    """In the formats that they are given in."""
+    own_bytes: int
+    """Of those in ``own``, which alone other formats change."""
     buffer_bytes: int
     """Of other tensors that the module registers."""
     cache_bytes: int
@@ -55,8 +57,8 @@ class ModuleGraph:
         plain = sum(number * storage_bytes(shape, replace(weight, format=self.own, scale_block=None, pruning="none",
                     density=1.0, entropy_ratio=1.0)) for shape, number in self.matrices.items())  # fmt: skip
         stored = sum(number * storage_bytes(shape, weight) for shape, number in self.matrices.items())
-        rest = self.parameter_bytes - plain
-        return stored + rest * BITS[self.formats.residual] / BITS[self.own] + self.buffer_bytes
+        rest = (self.own_bytes - plain) * BITS[self.formats.residual] / BITS[self.own]
+        return stored + rest + self.parameter_bytes - self.own_bytes + self.buffer_bytes
 
     def with_formats(self, formats: Formats) -> "ModuleGraph":
         """The same pass with narrower weights, products' inputs and caches; see `retyped`."""
