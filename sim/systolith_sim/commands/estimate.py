@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from systolith_sim.estimate.ask import Ask
 
 Model = Annotated[str, typer.Argument(help="a model's name, or its folder or config.json")]
-Estimated = Annotated[str, typer.Argument(help="a model's name, its folder or config.json, or FILE.py:NAME (torch)")]
+Estimated = Annotated[
+    str, typer.Argument(help="a model's name, its folder or config.json, FILE.py:NAME (torch), or FILE.onnx")
+]
 Prompt = Annotated[int, number("prompt", "tokens of each prompt; of a sequence when training")]
 Generate = Annotated[int, number("generate", "tokens generated for each prompt")]
 Electricity = Annotated[

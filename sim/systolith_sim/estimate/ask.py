@@ -1,5 +1,6 @@
 """What the command asks: names and numbers as typed, checked and turned into estimates, one a device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from systolith_sim.estimate.generate import Estimate, estimate
 from systolith_sim.estimate.models import Model, find_model
 from systolith_sim.estimate.module import check_layout, estimate_module, trace
 from systolith_sim.estimate.module_file import load_module, names_module
+from systolith_sim.estimate.onnx_file import NAMED, check_sizes, load_onnx, names_onnx, onnx_pass
 from systolith_sim.estimate.recipe import find_recipe
 from systolith_sim.estimate.request import Request
 from systolith_sim.estimate.search import OBJECTIVES, Bounds, best_layout
@@ -21,7 +23,7 @@ from systolith_sim.estimate.training import estimate_training
 from systolith_sim.parallel.layout import Layout, recompute_of
 
 if TYPE_CHECKING:
-    from systolith_model.workload.module import ModuleGraph
+    from systolith_model.workload.traced.result import ModuleGraph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,8 @@ def answer(ask: Ask) -> list[Estimate]:
     """
     if names_module(ask.model):
         return [at_site(one, ask.site) for one in _module_answers(ask)]
+    if names_onnx(ask.model):
+        return [at_site(one, ask.site) for one in _onnx_answers(ask)]
     model = find_model(ask.model)
     request = Request(batch=ask.batch, prompt=ask.prompt, generate=ask.generate)
     bounds = Bounds(latency_s=ask.max_latency, price_usd=ask.max_price, memory_gb=ask.max_memory_gb)
@@ -124,24 +128,53 @@ SIZED = ("batch", "prompt", "generate", "closed_loop", "search", "objective", "r
 
 
 def _module_answers(ask: Ask) -> list[Estimate]:
-    """Estimates of a module's pass; traced once for each format."""
-    for name in SIZED:
+    """Estimates of a module's pass."""
+    _refuse(ask, SIZED, "a module, which runs on its own inputs")
+    layout, devices = _replicas(ask, "a module")
+    loaded = load_module(ask.model)
+    return _pass_answers(ask, layout, devices, lambda formats: trace(loaded, formats, train=ask.train))
+
+
+def _onnx_answers(ask: Ask) -> list[Estimate]:
+    """Estimates of an ONNX file's pass; replicas share the batch."""
+    unused = ("train", *(name for name in SIZED if name not in NAMED))
+    _refuse(ask, unused, "an ONNX file, which is one pass of inference")
+    layout, devices = _replicas(ask, "an ONNX file")
+    file = load_onnx(ask.model)
+    check_sizes(file, {name: getattr(ask, name) for name in NAMED if getattr(ask, name) != getattr(Ask, name)})
+    batch = -(-ask.batch // layout.dp)
+    return _pass_answers(
+        ask, layout, devices, lambda formats: onnx_pass(file, formats, batch=batch, prompt=ask.prompt)
+    )
+
+
+def _refuse(ask: Ask, names: tuple[str, ...], what: str) -> None:
+    """Refuse options that a pass has no use for."""
+    for name in names:
         if getattr(ask, name) != getattr(type(ask), name):
-            words = f"{name} must not be given for a module, which runs on its own inputs"
-            raise ValueError(f"{words}, not {getattr(ask, name)}")
+            raise ValueError(f"{name} must not be given for {what}, not {getattr(ask, name)}")
+
+
+def _replicas(ask: Ask, what: str) -> tuple[Layout, list[Device]]:
     if ask.engine not in (None, NONE):
-        raise ValueError(f"engine must be none for a module, whose kernels run one by one, not {ask.engine!r}")
+        raise ValueError(f"engine must be none for {what}, whose kernels run one by one, not {ask.engine!r}")
     dp = ask.dp or ask.devices or 1
     layout = Layout(tp=ask.tp or 1, pp=ask.pp or 1, dp=dp, ep=ask.ep or 1)
-    check_layout(layout, ask.devices or dp)
-    devices = [find_device(name.strip()) for name in ask.on]
-    loaded, found = load_module(ask.model), list[Estimate]()
+    check_layout(layout, ask.devices or dp, what)
+    return layout, [find_device(name.strip()) for name in ask.on]
+
+
+def _pass_answers(
+    ask: Ask, layout: Layout, devices: list[Device], traced_in: "Callable[[Formats | None], ModuleGraph]"
+) -> list[Estimate]:
+    """One estimate a device; traced once for each format."""
+    found = list[Estimate]()
     traced: dict[Formats | None, ModuleGraph] = {}
     for device in devices:
         own = ask.format is None and device.kind != "fpga"
         formats = None if own else formats_of(device, ask.format)
         if formats not in traced:
-            traced[formats] = trace(loaded, formats, train=ask.train)
+            traced[formats] = traced_in(formats)
         found.append(estimate_module(ask.model, traced[formats], device, layout))
     return found
 

@@ -8,6 +8,7 @@ from systolith_model.graph import Graph
 from systolith_model.workload import forward_graph
 from systolith_model.zoo import architecture
 from systolith_sim.estimate.module_file import names_module
+from systolith_sim.estimate.onnx_file import names_onnx
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def find_model(name: str) -> Model:
     """
     if names_module(name):
         raise ValueError(f"model must be one that prompts and tokens can be asked of, not the module {name!r}")
+    if names_onnx(name):
+        raise ValueError(f"model must be one that prompts and tokens can be asked of, not the ONNX file {name!r}")
     try:
         return Model(name, architecture(name))
     except OSError as error:

@@ -31,7 +31,7 @@ from systolith_sim.parallel.links import Ends, Fabric, Message
 from systolith_sim.parallel.memory import Change, Memory, advice
 
 if TYPE_CHECKING:
-    from systolith_model.workload.module import ModuleGraph
+    from systolith_model.workload.traced.result import ModuleGraph
 
 PHASES = ("forward", "backward", "optimizer")
 
@@ -106,8 +106,8 @@ def _layers(operation: Operation) -> str:
     return operation.name.partition("*")[0]
 
 
-def check_layout(layout: Layout, devices: int) -> None:
-    """Refuse a layout that would split a module.
+def check_layout(layout: Layout, devices: int, what: str = "a module") -> None:
+    """Refuse a layout that would split what is known as kernels alone: ``what`` it is.
 
     Raises
     ------
@@ -116,9 +116,9 @@ def check_layout(layout: Layout, devices: int) -> None:
     """
     if (layout.tp, layout.pp, layout.ep) != (1, 1, 1):
         degrees = f"{layout.tp}, {layout.pp} and {layout.ep}"
-        raise ValueError(f"tp, pp and ep must be 1 for a module, whose heads and layers are not known, not {degrees}")
+        raise ValueError(f"tp, pp and ep must be 1 for {what}, whose heads and layers are not known, not {degrees}")
     if layout.dp != devices:
-        raise ValueError(f"dp must be the {devices} devices for a module, not {layout.dp}")
+        raise ValueError(f"dp must be the {devices} devices for {what}, not {layout.dp}")
 
 
 def trace(loaded: LoadedModule, formats: Formats | None, *, train: bool) -> "ModuleGraph":
@@ -141,6 +141,10 @@ def trace(loaded: LoadedModule, formats: Formats | None, *, train: bool) -> "Mod
         raise ValueError(f"model {loaded.name!r}{where}: {error}") from None
 
 
+def _what(traced: "ModuleGraph") -> str:
+    return "an ONNX file" if traced.nodes else "a module"
+
+
 def estimate_module(name: str, traced: "ModuleGraph", device: Device, layout: Layout) -> Estimate:
     """One pass on each of ``layout.dp`` devices.
 
@@ -149,7 +153,7 @@ def estimate_module(name: str, traced: "ModuleGraph", device: Device, layout: La
     ValueError
         If the layout splits the module, or the device cannot compute a format.
     """
-    check_layout(layout, layout.devices)
+    check_layout(layout, layout.devices, _what(traced))
     run = ModuleRun(device, traced, layout, find_engine(NONE))
     tally, memory = run.tally(), run.memory()
     lacking = lacking_energy(device, run.phases["forward"])
@@ -175,21 +179,16 @@ def _changes(run: ModuleRun) -> Iterator[Change]:
 
 
 def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
-    traced, number = run.traced, sum(operation.count for operation in run.traced.graph)
-    kernels = f"{number} kernels as eager torch launches them on a GPU, fused only where torch's own functions are"
-    between, host = "time between launches is not counted", run.device.eager_launch_s
-    if run.device.kind == "gpu" and host is not None and number * host.value > tally.seconds:
-        least = f"{number * host.value:.3g} s at least"
-        between = f"called one by one from Python they take {least}: {run.device.cite(host)}"
+    traced, what = run.traced, _what(run.traced)
     found = {
         "time": f"kernel cost model of {run.device.id} (systolith devices {run.device.id}), summed in order",
         "engine": run.engine.name,
         "interval": "kinds of kernels at the ends of their scored errors, independent of each other",
         "energy": lacking or energy_sources(run.device),
-        "pass": "training step of a module" if traced.training else "one pass of a module",
-        "module": f"{kernels}; {between}",
-        "ttft_s": "null: a pass of a module has no first token",
-        "tpot_s": "null: a pass of a module has no later tokens",
+        "pass": f"training step of {what}" if traced.training else f"one pass of {what}",
+        "module": _kernels_source(run, tally),
+        "ttft_s": f"null: a pass of {what} has no first token",
+        "tpot_s": f"null: a pass of {what} has no later tokens",
         "tokens": f"{traced.tokens} elements of the first input of integers in each pass"
         if traced.tokens is not None
         else "null: no input holds integers such as token ids, so nothing counts tokens",
@@ -206,3 +205,16 @@ def _provenance(run: ModuleRun, tally: Tally, lacking: str) -> dict[str, str]:
         usd = rent[1] / SECONDS_PER_HOUR * tally.seconds * MILLION
         found["price_of_passes"] = f"{usd:.4g} USD for a million passes"
     return found
+
+
+def _kernels_source(run: ModuleRun, tally: Tally) -> str:
+    """Whose kernels they are, and what their launches take at least where a host is too slow."""
+    number, host = sum(operation.count for operation in run.traced.graph), run.device.eager_launch_s
+    if run.traced.nodes:
+        return f"{number} kernels, one a node of the file; runtimes join some; time between launches is not counted"
+    kernels = f"{number} kernels as eager torch launches them on a GPU, fused only where torch's own functions are"
+    between = "time between launches is not counted"
+    if run.device.kind == "gpu" and host is not None and number * host.value > tally.seconds:
+        least = f"{number * host.value:.3g} s at least"
+        between = f"called one by one from Python they take {least}: {run.device.cite(host)}"
+    return f"{kernels}; {between}"

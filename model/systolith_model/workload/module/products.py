@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from systolith_model.workload.module.recorder import Recorder, Rule
-from systolith_model.workload.module.steps import Shape
+from systolith_model.workload.traced.convolution import depthwise, unfolded
 
 COMPUTED = (
     torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.uint8,
@@ -145,8 +145,8 @@ def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict
 def _convolution(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     x, weight, bias, _, _, _, transposed, _, groups = args[:9]
     others = [] if bias is None else [rec.read(bias)]
-    rows, (a, w, made) = _unfolded(x, weight, out, transposed, groups)
-    if _depthwise(x, weight, groups):
+    rows, (a, w, made) = unfolded(x.shape, weight.shape, out.shape, transposed, groups)
+    if depthwise(x.shape, weight.shape, groups):
         inputs = [rec.read(x), rec.read(weight), *others]
         rec.add("convolution", "elementwise", inputs, [out], flops=2 * rows * prod(weight.shape))
         return
@@ -155,12 +155,12 @@ def _convolution(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[s
 
 def _convolution_backward(rec: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
     grad, x, weight, _, _, _, _, transposed, _, groups, mask = args[:11]
-    rows, (a, w, made) = _unfolded(x, weight, grad, transposed, groups)
+    rows, (a, w, made) = unfolded(x.shape, weight.shape, grad.shape, transposed, groups)
     turned = (*w[:-2], w[-1], w[-2])
     for wanted, part in zip(mask[:2], out[:2], strict=True):
         if not wanted:
             continue
-        if _depthwise(x, weight, groups):
+        if depthwise(x.shape, weight.shape, groups):
             other = weight if part is out[0] else x
             work = 2 * rows * prod(weight.shape)
             rec.add("convolution", "elementwise", [rec.read(grad), rec.read(other)], [part], flops=work)
@@ -171,25 +171,6 @@ def _convolution_backward(rec: Recorder, func: Any, args: tuple[Any, ...], kwarg
             rec.add("convolution", "matmul", pair, [(part, w)])
     if mask[2]:
         rec.add("sum", "elementwise", [rec.read(grad)], [out[2]], flops=grad.numel())
-
-
-def _depthwise(x: Tensor, weight: Tensor, groups: int) -> bool:
-    """Whether each channel has a filter of its own, which is no product of matrices."""
-    return groups > 1 and groups == x.shape[1] == weight.shape[0]
-
-
-def _unfolded(
-    x: Tensor, weight: Tensor, out: Tensor, transposed: bool, groups: int
-) -> tuple[int, tuple[Shape, Shape, Shape]]:
-    """Positions of the filter, and shapes of patches, filters and result as a product, one a group."""
-    at = x if transposed else out
-    rows = at.shape[0] * prod(at.shape[2:])
-    if transposed:  # (Cin, Cout / groups, ...)
-        k, n = weight.shape[0] // groups, prod(weight.shape[1:])
-    else:  # (Cout, Cin / groups, ...)
-        k, n = prod(weight.shape[1:]), weight.shape[0] // groups
-    lead = (groups,) if groups > 1 else ()
-    return rows, ((*lead, rows, k), (*lead, k, n), (*lead, rows, n))
 
 
 def _word(func: Any) -> str:

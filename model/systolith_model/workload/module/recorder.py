@@ -1,10 +1,7 @@
 """Recorder: watches every operation that torch dispatches and notes it as a step, with what it reads and writes."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from systolith_model.formats import Format
 from systolith_model.graph import Kind
-from systolith_model.workload.module.steps import Attribute, Shape, Step, Value
+from systolith_model.workload.traced.notes import Notes, Storage
+from systolith_model.workload.traced.steps import Attribute, Shape, Step, Value
 
 FORMATS: Mapping[torch.dtype, tuple[Format, int]] = {
     torch.float32: ("fp32", 1), torch.bfloat16: ("bf16", 1), torch.float16: ("fp16", 1), torch.float64: ("fp32", 2),
@@ -27,24 +25,8 @@ Rule = Callable[["Recorder", Any, tuple[Any, ...], dict[str, Any], Any], None]
 """Notes what one call of an operation does, from its overload, arguments and result."""
 
 
-@dataclass
-class Storage:
-    """Memory behind tensors: the value it holds now, and from which to which step it is needed."""
-
-    shape: Shape
-    """Of the tensor it was first seen as."""
-    value: int
-    bytes: int
-    held: bool
-    """Parameters, buffers and caches, which are counted apart."""
-    born: int
-    last: int
-    keep: object = field(repr=False)
-    """The storage itself, so that its identity is not given to another."""
-
-
-class Recorder(TorchDispatchMode):
-    """Values and steps so far.
+class Recorder(TorchDispatchMode, Notes):
+    """Values and steps of what torch dispatches; memory by its storage's identity.
 
     Parameters
     ----------
@@ -57,14 +39,9 @@ class Recorder(TorchDispatchMode):
     def __init__(
         self, module: nn.Module, rules: Mapping[str, Rule], fallback: Rule, results: Mapping[str, Callable[..., Tensor]]
     ) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)
+        Notes.__init__(self)
         self.rules, self.fallback, self.results = rules, fallback, results
-        self.values: list[Value] = []
-        self.steps: list[Step] = []
-        self.approximated: Counter[str] = Counter()
-        """Calls of operations that no rule knows, by name."""
-        self.storages: dict[int, Storage] = {}
-        self._numbers: dict[Value, int] = {}
         self._names = {id(part): name for name, part in module.named_modules()}
         self._calls: list[tuple[str, int]] = [("", 0)]
         self._made_calls = 0
@@ -104,7 +81,7 @@ class Recorder(TorchDispatchMode):
         if identity(tensor) in self.storages or tensor.numel() == 0:
             return
         shape, numbers = described(tensor)
-        value = self._number(Value(shape, numbers, label=name, constant=constant, cache=cache))
+        value = self.number(Value(shape, numbers, label=name, constant=constant, cache=cache))
         self._hold(tensor, value, held=constant or cache)
 
     def read(self, tensor: Tensor, shape: Shape | None = None, *, whole_elements: bool = False) -> int:
@@ -118,17 +95,7 @@ class Recorder(TorchDispatchMode):
         if shape is None:
             shape = tuple(1 if step == 0 else size for size, step in zip(tensor.shape, tensor.stride(), strict=True))
             shape = (*shape, *own[tensor.dim() :]) or (1,)
-        base = self.values[storage.value]
-        offset = int(tensor.storage_offset())
-        if (shape, numbers, offset) == (base.shape, base.format, 0):
-            return storage.value
-        return self._number(
-            Value(shape, numbers, base=storage.value, offset=offset, constant=base.constant, cache=base.cache)
-        )
-
-    def scalar(self, numbers: Format) -> int:
-        """A number that an operation gets beside its tensors."""
-        return self._number(Value((1,), numbers, label=f"scalar_{numbers}"))
+        return self.view(storage, shape, numbers, int(tensor.storage_offset()))
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether it is a parameter or a buffer, or a view of one."""
@@ -160,16 +127,6 @@ class Recorder(TorchDispatchMode):
             if tensor.numel():
                 self._storage(tensor).last = len(self.steps)
 
-    @property
-    def peak_bytes(self) -> int:
-        """Most bytes needed at once, from the first step that touches them to the last; without what is held."""
-        changes = [0] * (len(self.steps) + 2)
-        for storage in self.storages.values():
-            if not storage.held:
-                changes[storage.born] += storage.bytes
-                changes[storage.last + 1] -= storage.bytes
-        return max(accumulate(changes))
-
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Follow which module runs."""
@@ -197,28 +154,14 @@ class Recorder(TorchDispatchMode):
         self._forward_of[_sequence_number() - 1] = self._calls[-1]
         return self._calls[-1]
 
-    def _number(self, value: Value) -> int:
-        if value not in self._numbers:
-            self._numbers[value] = len(self.values)
-            self.values.append(value)
-        return self._numbers[value]
-
     def _written(self, out: Tensor | tuple[Tensor, Shape], *, cache: bool) -> int:
         """A new value in an output's memory."""
         tensor = _tensor_of(out)
         shape, numbers = described(tensor)
         if isinstance(out, tuple):
             shape = out[1]
-        storage = self.storages.get(identity(tensor))
-        old = None if storage is None else self.values[storage.value]
-        held = Value(
-            shape, numbers, constant=old is not None and old.constant, cache=cache or (old is not None and old.cache)
-        )
-        self.values.append(held)
-        if storage is None:
-            storage = self._hold(tensor, len(self.values) - 1, held=cache)
-        storage.value, storage.last = len(self.values) - 1, len(self.steps)
-        return storage.value
+        memory = tensor.untyped_storage()
+        return self.write(identity(tensor), shape, numbers, memory.nbytes(), cache=cache, keep=memory)
 
     def _storage(self, tensor: Tensor) -> Storage:
         found = self.storages.get(identity(tensor))
@@ -230,11 +173,9 @@ class Recorder(TorchDispatchMode):
         return found
 
     def _hold(self, tensor: Tensor, value: int, *, held: bool) -> Storage:
-        memory, now = tensor.untyped_storage(), len(self.steps)
         # A real tensor that a module made before it became a stand-in has the same size.
-        made = Storage(tuple(tensor.shape), value, memory.nbytes(), held, now, now, memory)
-        self.storages[identity(tensor)] = made
-        return made
+        memory = tensor.untyped_storage()
+        return self.hold(identity(tensor), value, memory.nbytes(), held=held, keep=memory)
 
 
 def _sequence_number() -> int:

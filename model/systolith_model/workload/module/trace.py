@@ -4,85 +4,29 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from math import prod
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from systolith_model.formats import BITS, Format, Formats, storage_bytes
+from systolith_model.formats import Format, Formats
 from systolith_model.graph import Graph
-from systolith_model.workload.module.collapse import collapsed
 from systolith_model.workload.module.fused import fused_functions
-from systolith_model.workload.module.named import graph_of
 from systolith_model.workload.module.products import PRODUCT_RULES, RESULTS
 from systolith_model.workload.module.recorder import FORMATS, Recorder
-from systolith_model.workload.module.retype import retyped
 from systolith_model.workload.module.rules import RULES, fallback
 from systolith_model.workload.module.stand_in import DEVICE, StandIns, held_tensors, stand_ins
-from systolith_model.workload.module.steps import Shape, Step, Value
+from systolith_model.workload.traced.collapse import collapsed
+from systolith_model.workload.traced.named import graph_of
+from systolith_model.workload.traced.result import ModuleGraph, matrices_of
 from systolith_model.workload.training import OPTIMIZER_STATES, Optimizer, check_choices, optimizer_step
 
 CASTS: Mapping[Format, torch.dtype] = {
     "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
 }  # fmt: skip
 """Formats that a module runs in itself; others are put on its graph."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModuleGraph:
-    """A module's pass as a graph, and what the graph does not say."""
-
-    graph: Graph
-    """Kernels as torch launches them one by one; equal layers once, with ``count``."""
-    own: Format
-    """Format of most of the parameters' bytes."""
-    formats: Formats
-    """Formats of the graph."""
-    training: bool
-    """Whether it is a step of forward, backward and optimizer."""
-    parameters: int
-    """Parameters, shared ones once."""
-    trained: int
-    """Those of them with a gradient."""
-    parameter_bytes: int
-    """In the module's own formats."""
-    buffer_bytes: int
-    """Of other tensors that the module registers."""
-    cache_bytes: int
-    """Of tensors inside objects among the inputs, such as a cache of keys and values, when the pass ends."""
-    activation_bytes: int
-    """Most bytes of other tensors needed at once, from the first operation that touches each to the last; gradients
-    of parameters stay from the backward pass to the end of the step, as torch's optimizers free them by default."""
-    state_bytes: int
-    """States of the optimizer and master weights."""
-    matrices: Mapping[Shape, int]
-    """Constant matrices (K, N) of products that nothing else reads: how many of each shape."""
-    tokens: int | None
-    """Elements of the first input of integers, such as token ids."""
-    approximated: Mapping[str, int] = field(default_factory=dict)
-    """Calls of operations that no rule knows, by name: counted as one pass over their operands and results."""
-
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes of parameters and buffers in the graph's formats."""
-        weight = self.formats.weight
-        plain = sum(number * storage_bytes(shape, replace(weight, format=self.own, scale_block=None, pruning="none",
-                    density=1.0, entropy_ratio=1.0)) for shape, number in self.matrices.items())  # fmt: skip
-        stored = sum(number * storage_bytes(shape, weight) for shape, number in self.matrices.items())
-        rest = self.parameter_bytes - plain
-        return stored + rest * BITS[self.formats.residual] / BITS[self.own] + self.buffer_bytes
-
-    def with_formats(self, formats: Formats) -> "ModuleGraph":
-        """The same pass with narrower weights, products' inputs and caches; see `retyped`."""
-        graph = retyped(self.graph, formats, own=self.own)
-        share = BITS[formats.residual] / BITS[self.own]
-        return replace(
-            self, graph=graph, formats=formats, activation_bytes=round(self.activation_bytes * share),
-            cache_bytes=round(self.cache_bytes * BITS[formats.kv] / BITS[self.own]),
-        )  # fmt: skip
 
 
 def module_graph(
@@ -129,7 +73,7 @@ def module_graph(
     _name_outside(rec, parts)
     _run(rec, parts, mode, train=train)
     made = own if cast is None else FORMATS[cast][0]
-    peak, matrices, cache = rec.peak_bytes, _matrices(rec.values, rec.steps, made), _cache_bytes(rec, parts)
+    peak, matrices, cache = rec.peak_bytes, matrices_of(rec.values, rec.steps, made), _cache_bytes(rec, parts)
     steps = collapsed(rec.values, rec.steps)
     name = f"{type(parts.module).__name__}{'-train' if train else ''}"
     graph = graph_of(name, rec.values, steps)
@@ -139,7 +83,8 @@ def module_graph(
     found = ModuleGraph(
         graph=graph, own=made, formats=Formats.plain(made), training=train, trained=trained,
         parameters=sum(tensor.numel() for tensor in parts.parameters.values()),
-        parameter_bytes=_bytes(parts.parameters), buffer_bytes=_bytes(parts.buffers), cache_bytes=cache,
+        parameter_bytes=_bytes(parts.parameters), own_bytes=_own_bytes(parts, made),
+        buffer_bytes=_bytes(parts.buffers), cache_bytes=cache,
         activation_bytes=peak, state_bytes=_state_bytes(trained, optimizer, made) if train else 0, matrices=matrices,
         tokens=_tokens(parts), approximated=dict(rec.approximated),
     )  # fmt: skip
@@ -228,20 +173,6 @@ def _sentence(error: Exception) -> str:
     return f"module must run on its inputs: {kind}: {words[:300]}"
 
 
-def _matrices(values: list[Value], steps: list[Step], own: Format) -> Counter[Shape]:
-    """Shapes of the constant matrices of products, each once, without those that are gathered from."""
-
-    def origin(place: int) -> int:
-        base = values[place].base
-        return place if base is None else origin(base)
-
-    gathered = {origin(place) for step in steps if step.kind == "embedding" for place in step.inputs}
-    seconds = {step.inputs[1] for step in steps if step.kind == "matmul"}
-    seconds = {place for place in seconds if values[place].constant and values[place].format == own}
-    found = {(origin(place), values[place].offset, prod(values[place].shape)): place for place in seconds}
-    return Counter(values[place].shape for (whole, _, _), place in found.items() if whole not in gathered)
-
-
 def _cache_bytes(rec: Recorder, parts: StandIns) -> int:
     """Bytes of caches: those given, or those made of them where they have grown."""
     given = sum(tensor.untyped_storage().nbytes() for tensor in parts.caches.values())
@@ -253,6 +184,14 @@ def _cache_bytes(rec: Recorder, parts: StandIns) -> int:
 
 def _bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _own_bytes(parts: StandIns, own: Format) -> int:
+    """Bytes of the parameters in a format."""
+    return _bytes({
+        name: tensor for name, tensor in parts.parameters.items()
+        if tensor.is_floating_point() and FORMATS[tensor.dtype][0] == own
+    })  # fmt: skip
 
 
 def _tokens(parts: StandIns) -> int | None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from systolith_model.formats import Format
 from systolith_model.graph import Graph, Operation, Tensor
-from systolith_model.workload.module.collapse import without_numbers
-from systolith_model.workload.module.steps import Shape, Step, Value
+from systolith_model.workload.traced.collapse import without_numbers
+from systolith_model.workload.traced.steps import Shape, Step, Value
 
 
 def graph_of(name: str, values: Sequence[Value], steps: Sequence[Step]) -> Graph:

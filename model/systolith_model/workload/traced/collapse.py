@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith_model.workload.module.steps import Step, Value
+from systolith_model.workload.traced.steps import Step, Value
 
 NUMBER = re.compile(r"\d+")
 
