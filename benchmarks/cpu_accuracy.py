@@ -31,7 +31,9 @@ from systolith_sim.devices.workloads import layer, layer_graph
 MODELS = ("kjv-737k", "tinyllama-1.1b", "llama-3-8b")
 PROMPTS = (32, 128)
 CONTEXTS = (127, 511)
-BUDGET_S = 1.0
+BUDGET_S = 0.6
+ROUNDS = 2
+"""Measurements of a layer before the calibration, and after it: as many in all as it takes rounds."""
 SHAPE = ("vocab_size", "hidden_size", "n_layers", "n_heads", "n_kv_heads", "head_dim", "intermediate_size")
 Case = tuple[str, int, int]
 """Model, new tokens, cached ones."""
@@ -66,7 +68,7 @@ def run(threads: int, seconds: float, numbers: Format, wall: bool, console: Cons
     measured: dict[Case, list[float]] = {case: [] for case in cases()}
 
     def layers() -> None:
-        for case in measured:
+        for case in [*measured] * ROUNDS:
             name, tokens, context = case
             action = layer(config_of(name), numbers, tokens=tokens, context=context)
             timing = measure.repeat(action, clock, BUDGET_S)

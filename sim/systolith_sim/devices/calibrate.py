@@ -37,7 +37,7 @@ SIDE_SIZES = (512, 16384)
 """k, and n, of weights that are otherwise as those: short and long rows, few and many of them."""
 SIDE_ROWS = (1, 4, 16, 64, 256)
 """Rows of the products with them."""
-ROUNDS_S = (float("inf"), 0.1, 0.005, 0.005)
+ROUNDS_S = (float("inf"), 0.1, 0.1, 0.005)
 """Longest that is measured in each round, after everything else: other work comes in bursts, and the fastest counts."""
 COLD_CACHES = 3
 """Bytes of weights that pass over the last cache, so that nothing stays in it from an operation to its next turn."""
