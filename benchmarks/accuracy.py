@@ -12,7 +12,7 @@ import argparse
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from accuracy_tables import Array, Mask, Prediction, Rows, Table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "kernel-cost-accuracy.md"
 SCHEMA = "systolith-accuracy-1"
+LEFT_OUT = ", device left out"
+"""Ends the names of tables whose device no fit has seen."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def score(table: Table, data: Path) -> Iterator[Score]:
         for seen in (True, False):
             chosen = used if seen else ~used
             regimes = [str(regime) for regime in np.unique(prediction.regime[chosen])]
-            for regime in ["all", *(regimes if len(regimes) > 1 else [])]:
+            for regime in ["all", *regimes]:
                 part = chosen if regime == "all" else chosen & (prediction.regime == regime)
                 if part.any():
                     yield _line(table, rows, prediction, part, regime, seen)
@@ -118,14 +120,37 @@ def markdown(scores: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
+def by_regime(scores: Sequence[Score]) -> str:
+    """Intervals on rows never used, all operations together: half widths are the median row's, by its line's median."""
+    lines = ["| devices | regime | rows | inside 90 % | half width |", "|---|---|---|---|---|"]
+    own = [line for line in scores if not line.used and line.regime != "all"]
+    for title, left_out in (("as their files are", False), ("left out", True)):
+        some = [line for line in own if line.table.endswith(LEFT_OUT) is left_out]
+        for regime in sorted({line.regime for line in some}):
+            parts = sorted((line for line in some if line.regime == regime), key=lambda line: line.half_width)
+            rows = np.array([line.rows for line in parts])
+            inside = rows @ [line.inside for line in parts] / rows.sum()
+            middle = parts[int(np.searchsorted(rows.cumsum(), rows.sum() / 2))]
+            lines.append(f"| {title} | {regime} | {rows.sum()} | {inside:.1%} | {middle.half_width:.0%} |")
+    return "\n".join(lines)
+
+
 def report(table: Table, scores: Sequence[Score]) -> str:
-    """One table's section: rows never used first."""
+    """One table's section: rows never used first, each regime where there are several."""
     parts = [f"### {table.name}", f"Split {table.rule}."]
+    whole = {(line.device, line.operation, line.used): line.rows for line in scores if line.regime == "all"}
     for seen, title in ((False, "Rows never used"), (True, "Rows used for fitting")):
-        chosen = [line for line in scores if line.used is seen and (not seen or line.regime == "all")]
+        chosen = [
+            line for line in scores
+            if line.used is seen and (line.regime == "all" or (not seen and _is_part(line, whole)))
+        ]  # fmt: skip
         if chosen:
             parts += [f"{title}:", markdown(chosen)]
     return "\n\n".join(parts)
+
+
+def _is_part(line: Score, whole: Mapping[tuple[str, str, bool], int]) -> bool:
+    return line.rows < whole[line.device, line.operation, line.used]
 
 
 def schemas() -> str:
@@ -180,13 +205,15 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     scores = {table.name: list(score(table, chosen.data)) for table in picked}
+    every = [line for part in scores.values() for line in part]
     if chosen.json:
-        lines = [asdict(line) for part in scores.values() for line in part]
-        print(json.dumps({"schema": SCHEMA, "scores": lines}, indent=1))
+        print(json.dumps({"schema": SCHEMA, "scores": [asdict(line) for line in every]}, indent=1))
     else:
-        print("\n\n".join(report(table, scores[table.name]) for table in picked))
+        print("\n\n".join([*(report(table, scores[table.name]) for table in picked), by_regime(every)]))
     if chosen.write:
         text = replace_between(DOCS.read_text("utf-8"), "schemas", schemas())
+        if not chosen.table:
+            text = replace_between(text, "regimes", by_regime(every))
         DOCS.write_text(replace_between(text, "board", board(text, picked, scores)), "utf-8")
 
 

@@ -144,7 +144,7 @@ def test_rows_that_no_fit_has_seen(tmp_path):
     (argonne / "quant_a100_h100.csv").write_text(head + kept + dropped)
     done = board("--data", str(tmp_path), "--table", "boards", "--table", "quantized", "--json")
     assert done.returncode == 0, done.stderr
-    narrow, fast = json.loads(done.stdout)["scores"]
+    narrow, fast = (line for line in json.loads(done.stdout)["scores"] if line["regime"] == "all")
     assert narrow["operation"] == "vllm, fp16 weights, fp8 cache"
     assert (fast["device"], fast["rows"], fast["used"]) == ("rtx-4090", 1, False)
     assert -0.99 < fast["bias"] < -0.95  # no faster than the memory, and no slower than a fifth of it
@@ -160,3 +160,20 @@ def test_a_page_keeps_the_tables_that_are_not_written(monkeypatch):
     matmul = accuracy.tables(["matmul"])
     found = accuracy.board(page, matmul, {"matmul": []}).split("\n\n")
     assert found == ["### attention", "one", "### served", "two", "### matmul", f"Split {matmul[0].rule}."]
+
+
+def test_regimes_hold_what_their_lines_hold(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOARD.parent))
+    import accuracy
+
+    def line(table, regime, rows, inside, half_width, used=False):
+        return accuracy.Score(table, "some", "matmul", regime, used, rows, 0.1, 0.1, 0.0, inside, half_width, {})
+
+    found = accuracy.by_regime([
+        line("matmul", "all", 400, 0.8, 0.3), line("matmul", "memory", 100, 1.0, 0.1),
+        line("attention", "memory", 300, 0.9, 0.2), line("attention", "memory", 900, 0.0, 0.9, used=True),
+        line("matmul, device left out", "memory", 50, 0.5, 0.4),
+    ])  # fmt: skip
+    assert found.splitlines()[2:] == [
+        "| as their files are | memory | 400 | 92.5% | 20% |", "| left out | memory | 50 | 50.0% | 40% |",
+    ]  # fmt: skip
