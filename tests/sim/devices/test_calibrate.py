@@ -1,5 +1,7 @@
 """Calibration: small measurements on this machine, and predictions from curves whose law is known."""
 
+import time
+
 import pytest
 import torch
 
@@ -166,6 +168,16 @@ def test_only_what_is_no_product_is_timed(monkeypatch):
     with torch.inference_mode():
         whole, outside = workloads.without_products(workloads.SMALL, "fp32", clock)
         assert outside(whole, 1) == 1.0
+
+
+def test_the_calling_thread_is_timed_alone():
+    """Parts add up, and sleep, as what other threads do, costs nothing."""
+    def work():
+        sum(range(200_000))
+
+    parts: list[float] = []
+    whole = measure.own_clock(lambda: (parts.append(measure.own_clock(work, 1)), time.sleep(0.05)), 3)
+    assert sum(parts) / 3 <= whole < sum(parts) / 3 + 0.02
 
 
 def test_a_clock_after_something_else_counts_only_the_action():
