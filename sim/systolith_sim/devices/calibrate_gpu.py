@@ -69,10 +69,8 @@ def calibrate_gpu(facts: Facts, *, seconds: float = 10.0, step: Callable[[str, i
     idle_w = facts.power_w() if facts.power_w else None
     with torch.inference_mode():
         one = torch.ones(1, device=facts.on)
-        chain = _replayed(lambda: one + one, facts)
-        chain_s = measure.repeat(chain, facts.clock, budget).seconds / REPLAYED
-        floor_w = _power_under(chain, facts) if facts.power_w else None
-        told("replayed operation", total)
+        floor_w = _power_under(_replayed(lambda: one + one, facts), facts) if facts.power_w else None
+        told("floor", total)
         for numbers in FORMATS:
             if (action := _product(numbers, facts)) is not None:
                 timing = measure.repeat(action, facts.clock, budget)
@@ -89,7 +87,7 @@ def calibrate_gpu(facts: Facts, *, seconds: float = 10.0, step: Callable[[str, i
         told("small operation", total)
         weights = workloads.filled("bf16", SMALL, SMALL, on=facts.on)
         small = _replayed(lambda: weights @ weights, facts)
-        started_s = max(chain_s, measure.repeat(small, facts.clock, budget).seconds / REPLAYED)
+        started_s = measure.repeat(small, facts.clock, budget).seconds / REPLAYED
         told("replayed product", total)
     power = _Power(idle_w, floor_w, loads, stream_w)
     return _describe(facts, peaks, 2 * COPY_BYTES / copy.seconds, eager, started_s, power)

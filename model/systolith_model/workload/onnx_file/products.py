@@ -6,7 +6,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from systolith_model.formats import BITS, Format
-from systolith_model.workload.onnx_file.contrib import attributes_of, given, said
+from systolith_model.workload.onnx_file.contrib import attributes_of, said
 from systolith_model.workload.onnx_file.recorder import FORMATS, Recorder, Rule
 from systolith_model.workload.traced.convolution import depthwise, unfolded
 from systolith_model.workload.traced.steps import Shape
@@ -50,13 +50,18 @@ def _read_in(rec: Recorder, a: str, numbers: Format) -> Format:
     return own if BITS[numbers] <= max(8, BITS[own]) else wide
 
 
+def _factors(node: NodeProto) -> tuple[str, str, tuple[str, ...]]:
+    """Both factors, and what is read beside them: a bias, scales and zero points, a sum that is added to."""
+    if node.op_type.startswith("QLinear"):
+        a, a_scale, a_zero, b, *rest = node.input
+        return a, b, (a_scale, a_zero, *rest)
+    a, b, *rest = node.input
+    return a, b, tuple(rest)
+
+
 def _matmul(rec: Recorder, node: NodeProto) -> None:
-    _of_shapes(rec, node, node.input[0], node.input[1])
-
-
-def _of_shapes(rec: Recorder, node: NodeProto, a: str, b: str, beside: tuple[str, ...] = ()) -> None:
     """NumPy's product; one matrix for a whole batch is read once."""
-    how = attributes_of(node)
+    how, (a, b, beside) = attributes_of(node), _factors(node)
     first, second = rec.tensors[a].shape, rec.tensors[b].shape
     first = (1, *first) if len(first) == 1 else first
     second = (*second, 1) if len(second) == 1 else second
@@ -77,20 +82,6 @@ def _turned(shape: Shape) -> Shape:
     return (*shape[:-2], shape[-1], shape[-2])
 
 
-def _gemm(rec: Recorder, node: NodeProto) -> None:
-    _of_shapes(rec, node, node.input[0], node.input[1], (given(node, 2),))
-
-
-def _integer_matmul(rec: Recorder, node: NodeProto) -> None:
-    """(a, b, zero points and scales)."""
-    _of_shapes(rec, node, node.input[0], node.input[1], tuple(node.input[2:]))
-
-
-def _qlinear_matmul(rec: Recorder, node: NodeProto) -> None:
-    a, a_scale, a_zero, b, *rest = node.input
-    _of_shapes(rec, node, a, b, (a_scale, a_zero, *rest))
-
-
 def _matmul_nbits(rec: Recorder, node: NodeProto) -> None:
     """Weights packed in blocks along K, with scales and zero points beside."""
     how = attributes_of(node)
@@ -103,21 +94,9 @@ def _matmul_nbits(rec: Recorder, node: NodeProto) -> None:
 
 
 def _conv(rec: Recorder, node: NodeProto) -> None:
-    _convolution(rec, node, node.input[0], node.input[1], (given(node, 2),))
-
-
-def _conv_integer(rec: Recorder, node: NodeProto) -> None:
-    _convolution(rec, node, node.input[0], node.input[1], tuple(node.input[2:]))
-
-
-def _qlinear_conv(rec: Recorder, node: NodeProto) -> None:
-    x, x_scale, x_zero, w, *rest = node.input
-    _convolution(rec, node, x, w, (x_scale, x_zero, *rest))
-
-
-def _convolution(rec: Recorder, node: NodeProto, x: str, w: str, beside: tuple[str, ...]) -> None:
+    """Patches by filters; elementwise where each channel has its own."""
     groups, transposed = attributes_of(node).get("group", 1), node.op_type == "ConvTranspose"
-    out = node.output[0]
+    (x, w, beside), out = _factors(node), node.output[0]
     image, filters, made = (rec.tensors[name].shape for name in (x, w, out))
     rows, (patches, weight, result) = unfolded(image, filters, made, transposed, groups)
     if depthwise(image, filters, groups):
@@ -154,10 +133,11 @@ def _einsum(rec: Recorder, node: NodeProto) -> None:
     )
 
 
+MATMULS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat",
+           "DynamicQuantizeMatMul", "QLinearMatMul")  # fmt: skip
+CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose", "ConvInteger", "QLinearConv")
 PRODUCT_RULES: dict[str, Rule] = {
-    "MatMul": _matmul, "FusedMatMul": _matmul, "Gemm": _gemm, "FusedGemm": _gemm, "MatMulInteger": _integer_matmul,
-    "MatMulIntegerToFloat": _integer_matmul, "DynamicQuantizeMatMul": _integer_matmul,
-    "QLinearMatMul": _qlinear_matmul, "MatMulNBits": _matmul_nbits, "Conv": _conv, "FusedConv": _conv,
-    "ConvTranspose": _conv, "ConvInteger": _conv_integer, "QLinearConv": _qlinear_conv, "Einsum": _einsum,
+    **dict.fromkeys(MATMULS, _matmul), **dict.fromkeys(CONVOLUTIONS, _conv),
+    "MatMulNBits": _matmul_nbits, "Einsum": _einsum,
 }  # fmt: skip
 """Rules by name of the operator."""
